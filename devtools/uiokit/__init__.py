@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""The machinery behind the commands in devtools/."""

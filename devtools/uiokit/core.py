@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""What every command shares: exit codes, errors, progress, child processes, files."""
+
+import contextlib
+import errno
+import os
+import pathlib
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+
+HELD = 0
+NOT_HELD = 1
+USAGE = 2
+INFRASTRUCTURE = 69
+SKIPPED = 77
+INTERRUPTED = 130
+
+# Seconds between signs of life where there is no terminal to redraw.
+_SHOW_EVERY = 20
+
+
+class Problem(Exception):
+    """Ends a command with an exit code and one message that says what to do."""
+
+    code = NOT_HELD
+
+
+class NotHeld(Problem):
+    """What the command was asked to verify is not so."""
+
+
+class Usage(Problem):
+    """The command was called, or fed, wrongly."""
+
+    code = USAGE
+
+
+class Infrastructure(Problem):
+    """Something the verdict depends on is missing or broken; there is no verdict."""
+
+    code = INFRASTRUCTURE
+
+
+class Skip(Problem):
+    """The question cannot be asked here; the message says why."""
+
+    code = SKIPPED
+
+
+def entry(main):
+    """Run a command's main(argv) and turn its result or Problem into the exit code."""
+    name = os.path.basename(sys.argv[0])
+    # A killed terminal or CI job must unwind like Ctrl-C: children ended, files whole.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        sys.exit(main(sys.argv[1:]) or HELD)
+    except Problem as problem:
+        sys.stdout.flush()
+        say(f"{name}: {problem}")
+        sys.exit(problem.code)
+    except KeyboardInterrupt:
+        say(f"{name}: interrupted")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(INTERRUPTED)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        say(f"{name}: {error.strerror}{where}: free some space (2 GiB are enough), "
+            "or set UIO_BUILD_DIR to a folder on another disk")
+        sys.exit(INFRASTRUCTURE)
+
+
+def _interrupt(_number, _frame):
+    raise KeyboardInterrupt
+
+
+def say(text):
+    """A line to the person, apart from the command's output."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def step(what):
+    """Announce work that takes more than a moment, and how long it took.
+
+    Yields a function that shows how far the work is: at once on a terminal, else now and then.
+    """
+    started = shown = time.monotonic()
+    tty = sys.stderr.isatty()
+
+    def progress(how_far):
+        nonlocal shown
+        now = time.monotonic()
+        if tty:
+            print(f"\r  {what} ... {how_far}\x1b[K", end="", file=sys.stderr, flush=True)
+        elif now - shown >= _SHOW_EVERY:
+            shown = now
+            say(f"  {what} ... {how_far}")
+
+    print(f"  {what} ...", end="" if tty else "\n", file=sys.stderr, flush=True)
+    try:
+        yield progress
+    except BaseException:
+        if tty:
+            print(file=sys.stderr, flush=True)
+        raise
+    done = f"  {what} ... {time.monotonic() - started:.1f} s"
+    print(f"\r{done}\x1b[K" if tty else done, file=sys.stderr, flush=True)
+
+
+def build_dir(*parts):
+    """A folder below the build directory, made if missing. All that is generated lives there."""
+    base = os.environ.get("UIO_BUILD_DIR")
+    path = pathlib.Path(base).resolve() if base else TOP / "build"
+    path = path.joinpath(*parts)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def end_process(process):
+    """End a child that was started in its own session, and everything it started."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=3)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def run(argv, *, log=None, cwd=None, env=None, stdin=None, check=True, problem=Infrastructure,
+        progress=None):
+    """Run a program to its end and return its CompletedProcess with text output.
+
+    With log=, output goes to that file as it comes, and progress= (see step) is shown the last
+    "[done/all]" in it, as ninja prints it. A failure raises `problem` with the command line and the
+    last lines it printed, unless check is False. Nothing survives an interrupt.
+    """
+    argv = [str(arg) for arg in argv]
+    with contextlib.ExitStack() as stack:
+        if log is None:
+            out = stack.enter_context(tempfile.TemporaryFile("w+", errors="replace"))
+        else:
+            out = stack.enter_context(open(log, "w+", errors="replace"))
+        try:
+            process = subprocess.Popen(
+                argv, cwd=cwd, env=env, text=True, start_new_session=True,
+                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+                stdout=out, stderr=subprocess.STDOUT if log else subprocess.PIPE)
+        except FileNotFoundError as error:
+            raise Infrastructure(f"cannot run {argv[0]}: {error.strerror}") from None
+        try:
+            while progress and process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=1)
+                steps = re.findall(r"\[\d+/\d+\]", pathlib.Path(log).read_text(errors="replace"))
+                progress(steps[-1] if steps else "")
+            _, err = process.communicate(stdin)
+        except BaseException:
+            end_process(process)
+            raise
+        out.seek(0)
+        done = subprocess.CompletedProcess(argv, process.returncode, out.read(), err or "")
+    if check and done.returncode != 0:
+        tail = "\n".join("    " + line for line in (done.stdout + done.stderr).splitlines()[-15:])
+        kept = f"\n  whole log: {log}" if log else ""
+        raise problem(f"`{shlex.join(argv)}` ended with {done.returncode}:\n{tail}{kept}")
+    return done
+
+
+def replace_file(path, data, mode=None):
+    """Write a file whole or not at all, and leave it (and its time) alone if it is the same.
+
+    Returns whether it changed.
+    """
+    path = pathlib.Path(path)
+    data = data.encode() if isinstance(data, str) else data
+    if path.is_file() and not path.is_symlink() and path.read_bytes() == data:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(handle, "wb") as file:
+            file.write(data)
+        if mode is None:
+            mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+        os.chmod(name, mode)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+    return True
+
+
+@contextlib.contextmanager
+def fresh_dir(path):
+    """Fill a folder under a temporary name; it takes the place of `path` only when complete."""
+    import shutil
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = pathlib.Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        os.chmod(staging, 0o755)
+        yield staging
+        if path.exists():
+            shutil.rmtree(path)
+        os.rename(staging, path)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

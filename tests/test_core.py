@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from uiokit import core
+
+
+def ended(main):
+    with pytest.raises(SystemExit) as caught:
+        core.entry(main)
+    return caught.value.code
+
+
+def raising(problem):
+    def main(_argv):
+        raise problem
+    return main
+
+
+@pytest.mark.parametrize("problem, code", [
+    (core.NotHeld("x"), 1), (core.Usage("x"), 2), (core.Infrastructure("x"), 69),
+    (core.Skip("x"), 77), (KeyboardInterrupt(), 130), (OSError(errno.ENOSPC, "No space"), 69)])
+def test_exit_codes(problem, code):
+    assert ended(raising(problem)) == code
+
+
+def test_full_disk_says_what_to_do(capsys):
+    ended(raising(OSError(errno.ENOSPC, "No space left on device", "/some/file")))
+    said = capsys.readouterr().err
+    assert "/some/file" in said and "UIO_BUILD_DIR" in said
+
+
+def test_replace_file_leaves_an_equal_file_alone(tmp_path):
+    path = tmp_path / "a"
+    assert core.replace_file(path, "x")
+    os.utime(path, (1, 1))
+    assert not core.replace_file(path, "x")
+    assert path.stat().st_mtime == 1
+    assert core.replace_file(path, "y") and path.read_text() == "y"
+
+
+def test_replace_file_that_fails_leaves_the_old_one(tmp_path, monkeypatch):
+    def full_disk(_source, _target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = tmp_path / "folder"
+    core.replace_file(folder / "a", "old")
+    monkeypatch.setattr(os, "replace", full_disk)
+    with pytest.raises(OSError):
+        core.replace_file(folder / "a", "new")
+    assert (folder / "a").read_text() == "old" and os.listdir(folder) == ["a"]
+
+
+def test_fresh_dir_is_whole_or_absent(tmp_path):
+    with pytest.raises(ValueError):
+        with core.fresh_dir(tmp_path / "parent" / "d") as folder:
+            (folder / "half").write_text("")
+            raise ValueError
+    assert os.listdir(tmp_path / "parent") == []
+
+
+def test_failed_program_is_quoted():
+    with pytest.raises(core.Infrastructure) as caught:
+        core.run(["sh", "-c", "echo because; exit 3"])
+    assert "because" in str(caught.value) and "ended with 3" in str(caught.value)
+
+
+def test_missing_program_is_named():
+    with pytest.raises(core.Infrastructure, match="cannot run no-such-program"):
+        core.run(["no-such-program"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_ends_children_too(tmp_path, number):
+    note = tmp_path / "pid"
+    script = textwrap.dedent(f"""
+        import sys
+        sys.path.insert(0, {str(core.TOP / 'devtools')!r})
+        from uiokit import core
+        core.entry(lambda argv: core.run(["sh", "-c", "echo $$ >{note}; sleep 60 & wait"]))
+        """)
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 10
+    while not (note.exists() and note.read_text().strip()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    assert process.wait(timeout=10) == core.INTERRUPTED
+    assert b"interrupted" in process.stderr.read()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(note.read_text()), 0)
