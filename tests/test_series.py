@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+import os
+
+import pytest
+from conftest import FIX, git, write
+
+from uiokit import core, dpdk_tree, series, series_command, stack
+
+
+def contents(root):
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*"))
+            if path.is_file() and ".git" not in path.parts}
+
+
+def test_apply_edits_an_unpacked_tree_once(make_tree, payload):
+    tree = make_tree()
+    assert [topic.name for topic in series.apply(tree, stack.topics())] == ["fix", "test"]
+    after = contents(tree.path)
+    assert series.apply(tree, stack.topics()) == []
+    assert contents(tree.path) == after
+
+
+def test_apply_commits_on_a_branch_of_a_git_tree(make_tree, payload):
+    tree = make_tree(is_git=True)
+    series.apply(tree, stack.topics())
+    assert git(tree.path, "branch", "--show-current") == "uio-secondary"
+    assert git(tree.path, "log", "--format=%s|%an", "main..").splitlines() == [
+        "test/pci: test it|A Tester", "bus/pci: fix it|A Tester"]
+    assert git(tree.path, "log", "-1", "--format=%B", "HEAD^").endswith(
+        "Cc: stable@dpdk.org\n\nSigned-off-by: A Tester <t@example.com>")
+    assert git(tree.path, "status", "--porcelain") == ""
+
+
+def test_both_kinds_of_tree_get_the_same_files(make_tree, payload):
+    plain, tracked = make_tree(), make_tree(is_git=True)
+    for tree in (plain, tracked):
+        series.apply(tree, stack.topics())
+    assert contents(plain.path) == contents(tracked.path)
+
+
+def test_a_rest_of_the_stack_is_added(make_tree, payload):
+    tree = make_tree(is_git=True)
+    series.apply(tree, stack.topics(["fix"]))
+    assert [topic.name for topic in series.apply(tree, stack.topics())] == ["test"]
+
+
+def test_dirty_tree_is_refused_and_untouched(make_tree, payload):
+    tree = make_tree(is_git=True)
+    (tree.path / "VERSION").write_text("22.11.12\n")
+    before = contents(tree.path)
+    with pytest.raises(core.Usage, match="uncommitted changes"):
+        series.apply(dpdk_tree.Tree(tree.path), stack.topics())
+    assert contents(tree.path) == before
+    assert git(tree.path, "branch", "--list", "uio-secondary") == ""
+
+
+@pytest.mark.parametrize("is_git", [False, True])
+def test_a_failure_leaves_the_tree_as_it_was(make_tree, payload, is_git):
+    write(payload, {f"{dpdk_tree.COMMON}.test.diff": FIX.replace("ret = ", "gone = ")})
+    stack.payload_diffs.cache_clear()
+    tree = make_tree(is_git=is_git)
+    before = contents(tree.path)
+    with pytest.raises(core.NotHeld):
+        series.apply(tree, stack.topics())
+    assert contents(tree.path) == before
+    if is_git:
+        assert git(tree.path, "log", "--all", "--format=%s") == "import"
+
+
+def test_a_write_that_fails_halfway_is_taken_back(make_tree, payload, monkeypatch):
+    tree = make_tree()
+    before = contents(tree.path)
+    real = core.replace_file
+
+    def full_disk(path, data, mode=None):
+        if str(path).endswith("pci_common_uio.c") and b"attach" in data:
+            raise OSError(28, "No space left on device")
+        return real(path, data, mode)
+
+    monkeypatch.setattr(core, "replace_file", full_disk)
+    with pytest.raises(OSError):
+        series.apply(tree, stack.topics())
+    assert contents(tree.path) == before
+
+
+def test_without_an_identity_nothing_is_signed(make_tree, payload, tmp_path):
+    tree = make_tree(is_git=True)
+    (tmp_path / ".gitconfig").write_text("")
+    with pytest.raises(core.Usage, match="user.name"):
+        series.apply(tree, stack.topics())
+
+
+def test_mails_give_the_same_tree_and_the_same_bytes(make_tree, payload, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    applied, mailed = make_tree("22.11.11", True), make_tree("22.11.10", True)
+    (mailed.path / "VERSION").write_text("22.11.11\n")
+    git(mailed.path, "commit", "-qam", "import")
+    first, second = (series.export(mailed, stack.topics(), tmp_path / name)
+                     for name in ("one", "two"))
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert "[PATCH 22.11 0/2] two topics" in first[0].read_text()
+    git(mailed.path, "am", "-q", *map(str, first[1:]))
+    series.apply(applied, stack.topics())
+    assert git(mailed.path, "rev-parse", "HEAD^{tree}") == \
+        git(applied.path, "rev-parse", "HEAD^{tree}")
+
+
+def test_export_refuses_a_folder_with_other_patches(make_tree, payload, tmp_path):
+    write(tmp_path / "out", {"0001-other.patch": ""})
+    with pytest.raises(core.Usage, match="other patches"):
+        series.export(make_tree(), stack.topics(), tmp_path / "out")
+
+
+def test_refresh_of_an_unedited_tree_changes_nothing(make_tree, payload):
+    tree = make_tree(is_git=True)
+    series.apply(tree, stack.topics())
+    before = contents(payload)
+    assert series.refresh(tree) == []
+    assert contents(payload) == before
+
+
+def test_refresh_takes_edits_and_messages_back(make_tree, payload):
+    tree = make_tree(is_git=True)
+    series.apply(tree, stack.topics())
+    path = tree.path / "app/test/test_it.c"
+    path.write_text("int z;\n\n")
+    git(tree.path, "commit", "-qa", "--amend", "-m", "test/pci: test it\n\nBetter.\n\n"
+        "Signed-off-by: A Tester <t@example.com>")
+    assert series.refresh(tree) == ["app/test/test_it.c", "series/test.msg"]
+    assert (payload / "app/test/test_it.c").read_text() == "int z;\n\n"
+    assert (payload / "series/test.msg").read_text() == "test/pci: test it\n\nBetter.\n"
+
+
+def test_refresh_needs_commits(make_tree, payload):
+    with pytest.raises(core.Usage, match="git init"):
+        series.refresh(make_tree())
+
+
+def test_status_exit_codes(make_tree, payload, tmp_path, capsys):
+    tree = make_tree()
+    assert series_command.main(["status", str(tree.path)]) == core.NOT_HELD
+    series.apply(tree, stack.topics())
+    assert series_command.main(["status", str(tree.path)]) == core.HELD
+    assert "fixed" in capsys.readouterr().out
+    with pytest.raises(core.Usage, match="not a DPDK source tree"):
+        series_command.main(["status", str(tmp_path)])
+
+
+def test_mode_of_an_edited_file_is_kept(make_tree, payload):
+    tree = make_tree()
+    os.chmod(tree.path / dpdk_tree.COMMON, 0o640)
+    series.apply(tree, stack.topics())
+    assert (tree.path / dpdk_tree.COMMON).stat().st_mode & 0o777 == 0o640
