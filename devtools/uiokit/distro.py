@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""The distribution: missing programs, and packages fetched without touching the machine's apt."""
+
+import os
+import pathlib
+import re
+import shutil
+import time
+
+from . import core
+
+_LISTS_MAX_AGE = 24 * 3600
+
+
+def need(programs):
+    """Make sure that programs exist. `programs` maps a name or absolute path to its package.
+
+    Missing ones are installed where this user may (Debian/Ubuntu, root or passwordless sudo);
+    otherwise Infrastructure names the command that installs them.
+    """
+    missing = {name: package for name, package in programs.items()
+               if not (os.path.exists(name) if os.path.isabs(name) else shutil.which(name))}
+    if missing:
+        install(sorted(set(missing.values())), f"missing: {', '.join(sorted(missing))}")
+
+
+def install(packages, why):
+    """Install packages, or say exactly how to."""
+    command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
+    if shutil.which("apt-get") is None:
+        raise core.Infrastructure(
+            f"{why}; this is not Debian or Ubuntu: install what provides them "
+            f"(Debian calls it {' '.join(packages)})")
+    if os.geteuid() == 0:
+        prefix = []
+    elif shutil.which("sudo") and core.run(["sudo", "-n", "true"], check=False).returncode == 0:
+        prefix = ["sudo", "-n"]
+    else:
+        raise core.Infrastructure(f"{why}; run: sudo {' '.join(command)}")
+    env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    if prefix:
+        prefix += ["env", "DEBIAN_FRONTEND=noninteractive"]
+    with core.step(f"installing {' '.join(packages)} ({why})"):
+        if core.run(prefix + command, env=env, check=False).returncode != 0:
+            # Package lists absent or older than the mirror.
+            core.run(prefix + ["apt-get", "update"], env=env)
+            core.run(prefix + command, env=env)
+
+
+def apt_get(*args, cwd=None):
+    """Run apt-get in the private state and return what it printed."""
+    return _apt("apt-get", *args, cwd=cwd)
+
+
+def apt_cache(*args):
+    """Run apt-cache in the private state and return what it printed."""
+    return _apt("apt-cache", *args)
+
+
+def machine_sources(etc=pathlib.Path("/etc/apt"), codename=None):
+    """The machine's own sources of its distribution, source packages switched on, as deb822 text.
+
+    Third-party sources are left out: they need not be reachable, and may lack source packages.
+    """
+    codename = codename or os_release().get("VERSION_CODENAME", "")
+    stanzas = []
+    for path in sorted([*etc.glob("*.sources"), *etc.glob("sources.list.d/*.sources")]):
+        text = re.sub(r"(?m)^#.*\n?", "", path.read_text())
+        for stanza in re.split(r"\n\s*\n", text):
+            # Values go through as they are: Signed-By may hold a whole key.
+            stanzas.append(dict((key.lower(), value.strip()) for key, value in
+                                re.findall(r"(?ms)^([\w-]+):(.*?)(?=^\S|\Z)", stanza)))
+    for path in sorted([*etc.glob("sources.list"), *etc.glob("sources.list.d/*.list")]):
+        for line in path.read_text().splitlines():
+            match = re.match(r"deb\s+(?:\[(.*?)\]\s+)?(\S+)\s+(\S+)\s+([^#]+)", line)
+            if match:
+                options, uri, suite, components = match.groups()
+                stanza = {"types": "deb", "uris": uri, "suites": suite, "components": components}
+                for option in (options or "").split():
+                    key, _, value = option.partition("=")
+                    names = {"arch": "architectures", "signed-by": "signed-by",
+                             "trusted": "trusted"}
+                    if key in names:
+                        stanza[names[key]] = value.replace(",", " ")
+                stanzas.append(stanza)
+    kept = []
+    for stanza in stanzas:
+        suites = [suite for suite in stanza.get("suites", "").split()
+                  if suite.split("-")[0] in (codename, "stable", "testing", "unstable", "sid")]
+        if (suites and "deb" in stanza.get("types", "").split()
+                and "main" in stanza.get("components", "").split()
+                and stanza.get("enabled", "yes").lower() not in ("no", "false")):
+            stanza.update(types="deb deb-src", suites=" ".join(suites))
+            kept.append("\n".join(f"{key.title()}: {value}" for key, value in stanza.items()))
+    return "\n\n".join(kept) + "\n" if kept else ""
+
+
+def os_release(path="/etc/os-release"):
+    """/etc/os-release as a dict; empty where there is none."""
+    try:
+        text = pathlib.Path(path).read_text()
+    except OSError:
+        return {}
+    return {key: value.strip('"') for key, value in re.findall(r"(?m)^(\w+)=(.*)$", text)}
+
+
+def _apt(program, *args, cwd=None):
+    if shutil.which(program) is None:
+        raise core.Infrastructure(
+            f"no {program} here: give a DPDK tree with --dpdk PATH and a kernel with --kernel PATH")
+    state = core.build_dir("apt")
+    config = state / "apt.conf"
+    env = dict(os.environ, APT_CONFIG=str(config), LC_ALL="C.UTF-8")
+    lists = core.build_dir("apt", "state", "lists")
+    sources = machine_sources()
+    if not sources:
+        raise core.Infrastructure(
+            "no package source of this distribution's main section in /etc/apt: "
+            "give a DPDK tree with --dpdk PATH and a kernel with --kernel PATH")
+    changed = core.replace_file(state / "sources.list.d" / "machine.sources", sources)
+    core.build_dir("apt", "cache", "archives", "partial")
+    core.replace_file(config, "\n".join([
+        f'Dir::State "{state}/state";',
+        'Dir::State::status "/var/lib/dpkg/status";',
+        f'Dir::Cache "{state}/cache";',
+        'Dir::Etc::SourceList "/dev/null";',
+        f'Dir::Etc::SourceParts "{state}/sources.list.d";',
+        # The build directory may be closed to apt's own user.
+        'APT::Sandbox::User "root";',
+        'Acquire::Languages "none";', ""]))
+    stamp = state / "updated"
+    if changed or not stamp.exists() or time.time() - stamp.stat().st_mtime > _LISTS_MAX_AGE:
+        with core.step("fetching package lists into a private apt state"):
+            done = core.run(["apt-get", "update"], env=env, check=False)
+        if done.returncode == 0 and not re.search(r"(?m)^[EW]: .*[Ff]ailed", done.stderr):
+            stamp.touch()
+        elif not any(lists.glob("*_Sources*")):
+            raise core.Infrastructure(f"cannot fetch package lists:\n{done.stderr.strip()}\n"
+                                      "check the network and the sources in /etc/apt")
+    return core.run([program, *args], cwd=cwd, env=env).stdout
