@@ -81,7 +81,7 @@ def sriov_args(image):
     """A drive with ARI and SR-IOV, that is, with extended capabilities: a plain one has none."""
     return ["-device", "nvme-subsys,id=sriov-subsys,nqn=lab-sriov",
             "-device", f"nvme,id=sriov,serial=labsriov,subsys=sriov-subsys,addr={SRIOV_SLOT:#x},"
-            "sriov_max_vfs=1,sriov_vq_flexible=2,sriov_vi_flexible=1,max_ioqpairs=4,msix_qsize=4",
+            "sriov_max_vfs=1,sriov_vq_flexible=2,sriov_vi_flexible=1,max_ioqpairs=8,msix_qsize=8",
             *_drive_args("sriov-drive", image),
             "-device", "nvme-ns,drive=sriov-drive,bus=sriov"]
 

@@ -179,7 +179,7 @@ def _read_back(tree, topic, commit, writes):
             writes[core.TOP / name] = core.run(
                 ["git", "-C", tree.path, "cat-file", "blob", f"{commit}:{name}"]).stdout
         elif status == "M":
-            diff = core.run(["git", "-C", tree.path, *stack.NO_HEURISTIC, "diff", "-U1",
+            diff = core.run(["git", "-C", tree.path, *stack.PLAIN_DIFF, "diff", "-U1",
                              "--no-color", "--no-ext-diff", f"{commit}^", commit, "--", name])
             text = stack.carried(diff.stdout)
             known = before.pop(name, None)

@@ -17,8 +17,10 @@ import tempfile
 from . import core
 
 SERIES = core.TOP / "series"
-NO_HEURISTIC = ["-c", "diff.indentHeuristic=false", "-c", "core.autocrlf=false",
-                 "-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false"]
+# Whatever the user's own git settings: one placement of hunks, and no other than a/ and b/.
+PLAIN_DIFF = ["-c", "diff.indentHeuristic=false", "-c", "diff.algorithm=myers",
+              "-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false",
+              "-c", "core.autocrlf=false"]
 
 
 class Topic:
@@ -53,8 +55,8 @@ class Topic:
 
     def touches_library(self):
         """Whether it changes the bus driver, rather than tests and documents around it."""
-        return any(re.match(rf"drivers/.*\.{re.escape(self.name)}\.", str(path.relative_to(core.TOP)))
-                   for path in payload_diffs())
+        pattern = re.compile(rf"drivers/.*\.{re.escape(self.name)}\.(?:\d+\.\d+\.)?diff")
+        return any(pattern.fullmatch(str(path.relative_to(core.TOP))) for path in payload_diffs())
 
 
 @functools.lru_cache(maxsize=None)
@@ -107,7 +109,7 @@ class Workshop:
         self.git("add", "-A", "-f")
 
     def git(self, *args, check=True, problem=core.Infrastructure, stdin=None, env=None):
-        return core.run(["git", *NO_HEURISTIC, *args], cwd=self.folder, check=check,
+        return core.run(["git", *PLAIN_DIFF, *args], cwd=self.folder, check=check,
                         problem=problem, stdin=stdin, env=env)
 
     def contents(self):

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""devtools/autotest: the main job. Stock DPDK must fail in the way it should, patched must pass."""
+
+import argparse
+import time
+
+from . import core, dpdk_build, lab, verdict
+
+_TEST = "pci_uio_secondary_autotest"
+
+# How often a secondary comes and goes in the case that is about that.
+_REPEAT, _REPEAT_FULL = 5, 100
+
+# Every drive of the guest is allowed, nothing else is; physical addresses as UIO wants them.
+_RUN = ('for bdf in $LAB_NVME $LAB_UIO; do set -- "$@" -a "$bdf"; done; '
+        f'exec "$@" -- {_TEST}')
+
+
+def main(argv):
+    options = _options(argv)
+    tree = dpdk_build.source(options.dpdk)
+    build = dpdk_build.Build(tree)
+    core.say(f"{tree}: {build.diagnosis} ({build.evidence})")
+    folders = build.variants()
+    if options.only == dpdk_build.PATCHED and dpdk_build.PATCHED not in folders:
+        raise core.Skip(f"{tree} is {build.diagnosis}: there is nothing to patch")
+    if options.only:
+        folders = {options.only: folders[options.only]}
+    rows, verdicts = [], {}
+    for variant, folder in folders.items():
+        started = time.monotonic()
+        with core.step(f"running {_TEST} on {variant}"):
+            result = lab.boot(_guest(options, folder, build.program()),
+                              on_line=print if options.verbose else None)
+        verdicts[variant] = found = verdict.judge(result.stdout, result.code)
+        if result.timed_out:
+            found.broken = f"killed after {options.timeout} s"
+        if found.broken or options.verbose:
+            _tell(result, found)
+        cases = len(found.passed) + len(found.failed) + len(found.skipped)
+        rows.append((variant, tree.text, result.kernel, result.accel,
+                     f"{cases} ({len(found.failed)} failed, {len(found.skipped)} skipped)",
+                     found.summary(), f"{time.monotonic() - started:.1f}"))
+        for line in found.failed:
+            core.say(f"    {variant}: not ok - {line}")
+        for line in found.skipped:
+            core.say(f"    {variant}: skipped - {line}")
+    _table(("variant", "DPDK", "kernel", "accel", "cases", "verdict", "seconds"), rows)
+    why = why_not(verdicts, build.diagnosis, options.only)
+    print(f"autotest: FAIL: {why}" if why else f"autotest: PASS{_remark(build, verdicts)}")
+    return core.NOT_HELD if why else core.HELD
+
+
+def why_not(verdicts, diagnosis, only):
+    """What kept the run from showing what it should; empty if nothing did."""
+    for variant, found in verdicts.items():
+        if found.broken:
+            return f"{variant}: {found.broken}"
+    stock, patched = (verdicts.get(name) for name in (dpdk_build.STOCK, dpdk_build.PATCHED))
+    if patched and not patched.held:
+        return f"patched: {patched.summary()}: {(patched.failed or ['no case ran'])[0]}"
+    if stock and diagnosis == "affected":
+        if not stock.lost_bus_master:
+            return "stock does not lose bus master, though its source has the bug: " \
+                   "the test no longer sees it"
+        if only:
+            return f"stock: {stock.lost_bus_master[0]}"
+    elif stock and not stock.held:
+        return f"stock, {diagnosis}: {stock.summary()}: {(stock.failed or ['no case ran'])[0]}"
+    return ""
+
+
+def _remark(build, verdicts):
+    if dpdk_build.STOCK in verdicts and build.diagnosis != "affected":
+        return f" ({build.tree} is {build.diagnosis}: stock passes, as it should)"
+    return ""
+
+
+def _guest(options, folder, program):
+    command = [f"/dpdk/{program}", "-l", "0-1", "--iova-mode=pa", "--no-telemetry"]
+    env = {"PCI_UIO_SECONDARY_REPEAT": str(_REPEAT_FULL if options.full else _REPEAT)}
+    if options.filter:
+        env["PCI_UIO_SECONDARY_CASES"] = options.filter
+    # A drive with SR-IOV is one with extended capabilities, and else like any other.
+    return lab.Options(command=["sh", "-c", _RUN, "sh", *command], kernel=options.kernel,
+                       modules=options.modules, accel=options.accel,
+                       nvme=options.nvme - 1, nvme_sriov=True,
+                       device=options.device, uio=options.uio, hugepages=64,
+                       take=[(folder, "/dpdk")], env=env, timeout=options.timeout)
+
+
+def _tell(result, found):
+    core.say(f"    dpdk-test ended with {result.code}; boot log: {result.log}")
+    if found.broken:
+        for line in (result.stdout + result.stderr).splitlines()[-25:]:
+            core.say(f"    | {line}")
+
+
+def _table(head, rows):
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    for row in (head, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def _options(argv):
+    parser = argparse.ArgumentParser(
+        prog="devtools/autotest", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=f"Build DPDK, boot a guest with an emulated NVMe drive on uio_pci_generic, and "
+        f"run\n`dpdk-test {_TEST}` in it with the stock and the patched bus driver.",
+        epilog="exit codes: 0 patched passes and stock fails as it should, 1 not so, 2 usage,\n"
+        "69 something needed is missing or the guest never reported, 77 nothing to patch here")
+    parser.add_argument("--only", choices=(dpdk_build.STOCK, dpdk_build.PATCHED),
+                        help="one variant; it alone decides")
+    parser.add_argument("--dpdk", metavar="PATH", help="a DPDK source tree or git checkout "
+                        "(default: the distribution's source package)")
+    parser.add_argument("--kernel", metavar="PATH", help="a vmlinuz or a kernel .deb "
+                        "(default: the distribution's kernel package)")
+    parser.add_argument("--modules", metavar="DIR", help="the modules of that vmlinuz")
+    parser.add_argument("--accel", choices=("auto", "kvm", "tcg"), default="auto")
+    parser.add_argument("-k", dest="filter", metavar="FILTER",
+                        help="only cases whose claim contains FILTER")
+    parser.add_argument("--full", action="store_true",
+                        help=f"let {_REPEAT_FULL} secondaries come and go instead of {_REPEAT}")
+    parser.add_argument("--nvme", type=int, default=1, metavar="N", choices=range(1, 9),
+                        help="number of drives, 1 to 8; each is tested")
+    parser.add_argument("--device", action="append", default=[], metavar="DEVICE",
+                        help="a further QEMU -device")
+    parser.add_argument("--uio", action="append", default=[], metavar="VENDOR:DEVICE",
+                        help="a further device to bind to uio_pci_generic and allow")
+    parser.add_argument("--timeout", type=int, default=300, metavar="SECONDS",
+                        help="for one run of the test in the guest (%(default)s)")
+    parser.add_argument("--verbose", action="store_true", help="show the test's own output")
+    return parser.parse_args(argv)

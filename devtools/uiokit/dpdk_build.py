@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""Get a DPDK source, and build dpdk-test once with two bus drivers: stock and patched.
+
+One prepared tree serves both. It first gets the test alone and is built, which gives the stock
+librte_bus_pci.so; then the fix, and ninja rebuilds that one library. A variant is a folder of
+links to the build in which that library alone is its own.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+
+from . import core, distro, dpdk_tree, series, stack
+
+STOCK, PATCHED = "stock", "patched"
+LIBRARY = "librte_bus_pci.so"
+
+# Unoptimised, it builds in a third of the time, and nothing here depends on speed.
+_MINIMAL = ["-Ddefault_library=shared", "-Ddisable_libs=*",
+            "-Denable_drivers=bus/pci,bus/vdev,mempool/ring", "-Denable_apps=test",
+            "-Dtests=true", "-Dplatform=generic", "-Ddeveloper_mode=disabled",
+            "--buildtype=debug"]
+
+
+def distribution_source():
+    """The distribution's DPDK source package, unpacked as it patches it, as a Tree."""
+    cache = core.build_dir("source")
+    known = sorted(cache.glob("dpdk-*/VERSION"), key=lambda path: path.stat().st_mtime)
+    if known:
+        return dpdk_tree.Tree(known[-1].parent)
+    distro.need({"dpkg-source": "dpkg-dev"})
+    with core.step("getting the distribution's DPDK source package"):
+        with core.fresh_dir(cache / "download") as download:
+            distro.apt_get("source", "--download-only", "dpdk", cwd=download)
+            described, = download.glob("*.dsc")
+            version = described.stem.split("_", 1)[1]
+            with core.fresh_dir(cache / f"dpdk-{version}") as target:
+                target.rmdir()
+                core.run(["dpkg-source", "-x", described, target], cwd=download)
+        shutil.rmtree(cache / "download")
+    return dpdk_tree.Tree(cache / f"dpdk-{version}")
+
+
+def source(path=None):
+    """The Tree to work with: at a path, or else the distribution's."""
+    return dpdk_tree.Tree(path) if path else distribution_source()
+
+
+class Build:
+    """The prepared tree, its build and the variants of one DPDK."""
+
+    def __init__(self, tree):
+        self.tree = tree
+        key = hashlib.sha256(str(tree.path).encode()).hexdigest()[:8]
+        self.root = core.build_dir("dpdk", f"{tree.text}-{key}")
+        self.source = self.root / "tree"
+        self.objects = self.root / "objects"
+        self.env = build_environment()
+        carried, _ = series.applied(tree, stack.topics())
+        self.stack = [topic for topic in stack.topics()
+                      if topic.name not in [there.name for there in carried]]
+        self.diagnosis, self.evidence = dpdk_tree.diagnose(self._read)
+
+    def _read(self, name):
+        return (self.tree.path / name).read_text(errors="replace")
+
+    def variants(self):
+        """Build and return {variant: folder}. A base that is safe by itself has no patched one."""
+        fingerprint = self.tree.fingerprint()
+        affected = self.diagnosis == "affected"
+        if not (affected and self.stock_is_current(fingerprint)):
+            self._build(STOCK, fingerprint,
+                        [topic for topic in self.stack if not topic.touches_library()])
+        if affected:
+            self._build(PATCHED, fingerprint, self.stack)
+        made = {variant: self._lay_out(variant)
+                for variant in ((STOCK, PATCHED) if affected else (STOCK,))}
+        self.differ_in_one_file(made)
+        return made
+
+    def stock_key(self, fingerprint):
+        return hashlib.sha256("\0".join([fingerprint, *_MINIMAL]).encode()).hexdigest()
+
+    def stock_is_current(self, fingerprint):
+        stamp = self.root / STOCK / "stamp"
+        return stamp.is_file() and stamp.read_text() == self.stock_key(fingerprint)
+
+    def _build(self, variant, fingerprint, topics):
+        """Bring the prepared tree to a variant, build, and keep its bus driver."""
+        self.prepare(fingerprint, stack.overlay(self.tree, topics))
+        log = self.root / f"build-{variant}.log"
+        if not (self.objects / "build.ninja").exists():
+            shutil.rmtree(self.objects, ignore_errors=True)
+            with core.step(f"configuring {self.tree}"):
+                core.run(["meson", "setup", *_MINIMAL, self.objects, self.source],
+                         log=log, env=self.env)
+        with core.step(f"building {self.tree}, {variant}") as progress:
+            core.run(["ninja", "-C", self.objects], log=log, env=self.env, progress=progress)
+        with core.fresh_dir(self.root / variant) as folder:
+            for path in (self.objects / "drivers").glob(f"{LIBRARY}*"):
+                if path.is_symlink() or path.is_file():
+                    shutil.copy2(path, folder, follow_symlinks=False)
+            (folder / "stamp").write_text(self.stock_key(fingerprint))
+
+    def prepare(self, fingerprint, overlay):
+        """Make the prepared tree the base plus the overlay, touching only what differs."""
+        state_file = self.root / "prepared.json"
+        state = json.loads(state_file.read_text()) if state_file.is_file() else {}
+        stale = set(state.get("overlay", ()))
+        if state.get("base") != fingerprint or not self.source.is_dir():
+            stale |= set(self.tree.files())
+            state_file.unlink(missing_ok=True)
+            with core.step(f"copying the {self.tree} source"):
+                self._copy(stale - set(overlay))
+                keep = stale | set(overlay)
+                for folder, _, names in os.walk(self.source):
+                    for name in names:
+                        path = pathlib.Path(folder, name)
+                        if str(path.relative_to(self.source)) not in keep:
+                            path.unlink()
+        else:
+            self._copy(stale - set(overlay))
+        # Recorded before it is done: an interrupted run must know what to put back.
+        core.replace_file(state_file, json.dumps(
+            {"base": fingerprint, "overlay": sorted(overlay)}))
+        for name, data in overlay.items():
+            core.replace_file(self.source / name, data)
+
+    def _copy(self, names):
+        for name in names:
+            origin, target = self.tree.path / name, self.source / name
+            if origin.is_file():
+                mode = origin.stat().st_mode & 0o777
+                core.replace_file(target, origin.read_bytes(), mode)
+            elif target.is_file():
+                target.unlink()
+
+    def _lay_out(self, variant):
+        """A folder with dpdk-test and its libraries where its RUNPATH finds them."""
+        with core.fresh_dir(self.root / f"run-{variant}") as folder:
+            program = self.program()
+            for path in [self.objects / program, *self.objects.glob("lib/*.so*"),
+                         *self.objects.glob("drivers/*.so*")]:
+                if path.name.startswith(LIBRARY) or path.name.endswith(".symbols") \
+                        or path.is_dir():
+                    continue
+                target = folder / path.relative_to(self.objects)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if path.is_symlink():
+                    target.symlink_to(os.readlink(path))
+                else:
+                    os.link(path, target)
+            for path in (self.root / variant).glob(f"{LIBRARY}*"):
+                shutil.copy2(path, folder / "drivers", follow_symlinks=False)
+        return self.root / f"run-{variant}"
+
+    def program(self):
+        """dpdk-test, relative to a variant's folder."""
+        for name in ("app/dpdk-test", "app/test/dpdk-test"):
+            if (self.objects / name).is_file() and not (self.objects / name).is_symlink():
+                return name
+        raise core.Infrastructure(f"{self.objects}: built, but there is no dpdk-test; "
+                                  f"see {self.root}/build-{STOCK}.log")
+
+    def differ_in_one_file(self, variants):
+        """The comparison means nothing unless the variants differ in the bus driver alone."""
+        if PATCHED not in variants:
+            return
+        stock, patched = (self._digests(variants[name]) for name in (STOCK, PATCHED))
+        differ = sorted(name for name in stock.keys() | patched.keys()
+                        if stock.get(name) != patched.get(name))
+        if not differ or any(not pathlib.Path(name).name.startswith(LIBRARY) for name in differ):
+            raise core.Infrastructure("stock and patched must differ in the bus driver alone, but "
+                                      f"differ in: {', '.join(differ) or 'nothing'}; remove "
+                                      f"{self.root} and run again")
+
+    @staticmethod
+    def _digests(folder):
+        return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).digest()
+                for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
+
+
+def build_environment():
+    """An environment in which meson, ninja and a python3 with pyelftools are found.
+
+    A python3 of the user's own, first in PATH, may lack pyelftools while the system's has it.
+    """
+    distro.need({"meson": "meson", "ninja": "ninja-build", "gcc": "gcc", "git": "git",
+                 "pkg-config": "pkg-config", "/usr/include/stdio.h": "libc6-dev"})
+    env = dict(os.environ, LC_ALL="C.UTF-8")
+    for attempt in ("as it is", "system first", "installed"):
+        if attempt == "installed":
+            distro.install(["python3-pyelftools"], "python3 has no elftools module")
+        if attempt != "as it is":
+            env["PATH"] = f"/usr/bin:/bin:{os.environ['PATH']}"
+        found = shutil.which("python3", path=env["PATH"])
+        if found and core.run([found, "-c", "import elftools"], env=env,
+                              check=False).returncode == 0:
+            return env
+    raise core.Infrastructure("python3 does not find elftools: install pyelftools for the python3 "
+                              f"that is first in PATH ({found})")
