@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""devtools/check: everything that CI runs, through `meson test`, counted in one last line."""
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+
+from . import core, distro
+
+_NEED = {"meson": "meson", "ninja": "ninja-build", "gcc": "gcc", "git": "git",
+         "/usr/include/stdio.h": "libc6-dev", "shellcheck": "shellcheck", "flake8": "flake8",
+         "codespell": "codespell", "pytest-3": "python3-pytest", "abidiff": "abigail-tools",
+         "gdb": "gdb", "perl": "perl", "gawk": "gawk"}
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(
+        prog="devtools/check", description="Run the tests of this repository.",
+        epilog="exit codes: 0 none failed, 1 some failed, 2 usage,\n"
+        "69 what failed did so for lack of infrastructure alone",
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--suite", action="append", choices=("lint", "unit", "series", "lab"),
+                        help="only this suite (repeatable)")
+    parser.add_argument("--dpdk", metavar="PATH", help="for the suites series and lab: a DPDK "
+                        "source tree or git checkout (default: the distribution's source package)")
+    options = parser.parse_args(argv)
+    distro.need(_NEED)
+    folder = core.build_dir("check")
+    setup = ["meson", "setup", folder, core.TOP, f"-Ddpdk={options.dpdk or ''}"]
+    if (folder / "build.ninja").exists():
+        setup.insert(2, "--reconfigure")
+    else:
+        shutil.rmtree(folder)
+    with core.step("setting up the tests"):
+        core.run(setup)
+    log = folder / "meson-logs" / "testlog.json"
+    log.unlink(missing_ok=True)
+    command = ["meson", "test", "-C", str(folder), "--print-errorlogs", "--num-processes", "2"]
+    for suite in options.suite or ():
+        command += ["--suite", suite]
+    _follow(command)
+    if not log.exists():
+        raise core.Infrastructure(f"meson test left no {log}")
+    return _count([json.loads(line) for line in log.read_text().splitlines()])
+
+
+def _follow(command):
+    """Run with output straight to ours; nothing survives an interrupt."""
+    process = subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL)
+    try:
+        process.wait()
+    except BaseException:
+        core.end_process(process)
+        raise
+
+
+def _count(results):
+    """Print what was skipped and why, then the counts; the exit code they come to."""
+    kinds = {"OK": "passed", "EXPECTEDFAIL": "passed", "SKIP": "skipped"}
+    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    codes = set()
+    for result in results:
+        kind = kinds.get(result["result"], "failed")
+        counts[kind] += 1
+        if kind == "failed":
+            codes.add(result["returncode"])
+        if kind != "passed":
+            said = (result.get("stdout", "") + result.get("stderr", "")).strip().splitlines()
+            print(f"{kind}: {re.sub(r'.* / ', '', result['name'])}: {said[-1] if said else ''}")
+    print(", ".join(f"{number} {kind}" for kind, number in counts.items()))
+    if not counts["failed"]:
+        return core.HELD if counts["passed"] else core.SKIPPED
+    return core.INFRASTRUCTURE if codes == {core.INFRASTRUCTURE} else core.NOT_HELD

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""Rules that hold for every file of this repository."""
+
+import fnmatch
+import re
+import subprocess
+
+import pytest
+
+from uiokit import core, stack
+
+# Copies of DPDK's form, or files in which a licence line has no place.
+NO_SPDX = ("LICENSE", "MAINTAINERS", "*.md", "*.diff", "*.msg", "series/cover", ".gitignore",
+           ".editorconfig", "series/order", "*.svg")
+
+# Lines: what a reader takes in at one sitting.
+BUDGETS = {"app/*.c": 400, "app/*.h": 400, "tests/*.c": 400, "doc/*.rst": 120, "doc/*.md": 120,
+           "README.md": 120, "devtools/uiokit/*.py": 250, "devtools/uiokit/guest-init": 150,
+           "tests/lint": 150, ".ci/run": 150}
+
+
+def files():
+    names = subprocess.run(["git", "-C", core.TOP, "ls-files", "--cached", "--others",
+                            "--exclude-standard"], check=True, capture_output=True, text=True)
+    return [name for name in names.stdout.splitlines() if (core.TOP / name).is_file()]
+
+
+def matching(patterns):
+    return [name for name in files() if any(fnmatch.fnmatch(name, pattern)
+                                            for pattern in patterns)]
+
+
+def test_every_file_names_its_licence():
+    lacking = [name for name in files() if name not in matching(NO_SPDX)
+               and "SPDX-License-Identifier: BSD-3-Clause"
+               not in (core.TOP / name).read_text()[:400]]
+    assert lacking == []
+
+
+def test_maintainers_covers_every_file_and_nothing_else():
+    patterns = re.findall(r"(?m)^[FX]: (\S+)$", (core.TOP / "MAINTAINERS").read_text())
+    wide = [pattern + "*" if pattern.endswith("/") else pattern for pattern in patterns]
+    assert [name for name in files() if not any(fnmatch.fnmatch(name, one) for one in wide)] == []
+    assert [one for one in wide if not any(fnmatch.fnmatch(name, one) for name in files())] == []
+
+
+def test_sizes():
+    over = [f"{name}: {lines} lines, {limit} at most" for pattern, limit in BUDGETS.items()
+            for name in matching([pattern])
+            for lines in [(core.TOP / name).read_text().count("\n")] if lines > limit]
+    assert over == []
+
+
+def test_every_payload_file_belongs_to_one_topic():
+    topics = stack.topics()
+    owners = {}
+    for topic in topics:
+        for name in topic.new_files:
+            owners.setdefault(name, []).append(topic.name)
+        pattern = re.compile(rf".*\.{re.escape(topic.name)}(\.\d+\.\d+)?\.diff")
+        for path in stack.payload_diffs():
+            name = str(path.relative_to(core.TOP))
+            if pattern.fullmatch(name):
+                owners.setdefault(name, []).append(topic.name)
+    payload = matching(["app/*", "drivers/*", "doc/guides/*", "usertools/*", "*.diff"])
+    assert {name: owners.get(name) for name in payload if len(owners.get(name, ())) != 1} == {}
+
+
+def test_messages_belong_to_topics():
+    assert sorted(path.stem for path in (core.TOP / "series").glob("*.msg")) == \
+        sorted(topic.name for topic in stack.topics())
+
+
+@pytest.mark.parametrize("topic", stack.topics(), ids=lambda topic: topic.name)
+def test_message_has_the_form_that_dpdk_takes(topic):
+    lines = topic.message.splitlines()
+    assert len(lines[0]) <= 60 and re.match(r"[a-z/]+: [a-z]", lines[0])
+    assert lines[1] == "" and "Signed-off-by" not in topic.message
+    assert [line for line in lines if len(line) > 75 and not line.startswith("Fixes: ")] == []
+
+
+def test_diffs_carry_one_line_of_context():
+    wide = []
+    for path in stack.payload_diffs():
+        for hunk in re.split(r"(?m)^@@.*\n", path.read_text())[1:]:
+            runs = re.findall(r"(?m)(?:^ .*\n)+", hunk.replace("\n\n", "\n \n"))
+            wide += [f"{path.name}: {run!r}" for run in runs if run.count("\n") > 2]
+    assert wide == []
