@@ -74,6 +74,11 @@ def test_failed_program_is_quoted():
     assert "because" in str(caught.value) and "ended with 3" in str(caught.value)
 
 
+def test_program_that_finds_the_disk_full_gets_the_same_advice():
+    with pytest.raises(core.Infrastructure, match="UIO_BUILD_DIR"):
+        core.run(["sh", "-c", "echo No space left on device; exit 1"])
+
+
 def test_missing_program_is_named():
     with pytest.raises(core.Infrastructure, match="cannot run no-such-program"):
         core.run(["no-such-program"])

@@ -27,6 +27,8 @@ INTERRUPTED = 130
 # Seconds between signs of life where there is no terminal to redraw.
 _SHOW_EVERY = 20
 
+_MAKE_ROOM = "free some space (2 GiB are enough), or set UIO_BUILD_DIR to a folder on another disk"
+
 
 class Problem(Exception):
     """Ends a command with an exit code and one message that says what to do."""
@@ -78,8 +80,7 @@ def entry(main):
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise
         where = f" ({error.filename})" if error.filename else ""
-        say(f"{name}: {error.strerror}{where}: free some space (2 GiB are enough), "
-            "or set UIO_BUILD_DIR to a folder on another disk")
+        say(f"{name}: {error.strerror}{where}: {_MAKE_ROOM}")
         sys.exit(INFRASTRUCTURE)
 
 
@@ -178,6 +179,8 @@ def run(argv, *, log=None, cwd=None, env=None, stdin=None, check=True, problem=I
     if check and done.returncode != 0:
         tail = "\n".join("    " + line for line in (done.stdout + done.stderr).splitlines()[-15:])
         kept = f"\n  whole log: {log}" if log else ""
+        if os.strerror(errno.ENOSPC) in done.stdout + done.stderr:
+            kept += f"\n  {_MAKE_ROOM}"
         raise problem(f"`{shlex.join(argv)}` ended with {done.returncode}:\n{tail}{kept}")
     return done
 

@@ -40,7 +40,7 @@ def distribution_source():
             version = described.stem.split("_", 1)[1]
             with core.fresh_dir(cache / f"dpdk-{version}") as target:
                 target.rmdir()
-                core.run(["dpkg-source", "-x", described, target], cwd=download)
+                core.run(["dpkg-source", "--no-copy", "-x", described, target], cwd=download)
         shutil.rmtree(cache / "download")
     return dpdk_tree.Tree(cache / f"dpdk-{version}")
 
