@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright(c) 2026 the dpdk-uio-secondary authors
+ */
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include <rte_byteorder.h>
+
+#include "test.h"
+#include "pci_uio_test.h"
+
+/* Registers of the configuration header that the rte_pci.h of all releases does not name. */
+#define CONFIG_STATUS 0x06
+#define CONFIG_STATUS_CAP_LIST 0x10
+#define CONFIG_CAP_POINTER 0x34
+#define CONFIG_HEADER_SIZE 0x40
+#define CONFIG_CONVENTIONAL_SIZE 256
+
+/* Fills buffers: a byte that is still so was not touched. */
+#define UNTOUCHED 0xa5
+
+static struct uio_config_view config_before, config_after;
+
+static void
+uio_config_caps(struct rte_pci_device *pci, struct uio_config_view *view)
+{
+	uint16_t status = 0;
+	uint8_t offset = 0;
+	uint8_t cap[2];
+	size_t nb = 0;
+
+	rte_pci_read_config(pci, &status, sizeof(status), CONFIG_STATUS);
+	if ((rte_le_to_cpu_16(status) & CONFIG_STATUS_CAP_LIST) != 0)
+		rte_pci_read_config(pci, &offset, sizeof(offset), CONFIG_CAP_POINTER);
+	/* Bounded by the room in the view: a broken list may be a loop. */
+	while (offset >= CONFIG_HEADER_SIZE && nb < RTE_DIM(view->caps)) {
+		if (rte_pci_read_config(pci, cap, sizeof(cap), offset) != sizeof(cap))
+			break;
+		view->caps[nb].id = cap[0];
+		view->caps[nb].offset = offset;
+		nb++;
+		offset = cap[1] & ~3;
+	}
+}
+
+static void
+uio_config_ext_caps(struct rte_pci_device *pci, struct uio_config_view *view)
+{
+	off_t offset;
+	uint16_t id;
+
+	/* Without extended space the walk would look at a header that was never read. */
+	if (view->len <= CONFIG_CONVENTIONAL_SIZE)
+		return;
+	for (id = 1; id < RTE_DIM(view->ext_caps); id++) {
+		offset = rte_pci_find_ext_capability(pci, id);
+		view->ext_caps[id].id = offset != 0 ? id : 0;
+		view->ext_caps[id].offset = offset;
+	}
+}
+
+/* Accesses that are cut short, misaligned, empty or out of range, checked against plain reads. */
+static void
+uio_config_odd(struct rte_pci_device *pci, struct uio_config_view *view)
+{
+	const int end = view->len;
+	const struct {
+		off_t offset;
+		size_t len;
+	} odd[] = {
+		{ 0, 0 }, { 1, 1 }, { 1, 4 }, { 2, 4 }, { 3, 2 }, { 5, 7 }, { end - 2, 4 },
+		{ end - 1, 8 }, { end, 4 }, { end + 1, 1 }, { INT32_MAX, 4 }, { -1, 4 },
+	};
+	uint8_t buf[16];
+	size_t i, j;
+
+	RTE_BUILD_BUG_ON(RTE_DIM(odd) != UIO_ODD_MAX);
+	for (i = 0; i < RTE_DIM(odd); i++) {
+		struct uio_odd_access *access = &view->odd[i];
+
+		memset(buf, UNTOUCHED, sizeof(buf));
+		access->ret = rte_pci_read_config(pci, buf, odd[i].len, odd[i].offset);
+		for (j = 0; j < sizeof(buf); j++) {
+			if ((int)j >= access->ret)
+				access->outside += buf[j] != UNTOUCHED;
+			else if (odd[i].offset + (int)j < end)
+				access->wrong += buf[j] != view->bytes[odd[i].offset + j];
+		}
+		access->outside += access->ret > (int)odd[i].len;
+	}
+}
+
+void
+uio_config_look(struct rte_pci_device *pci, struct uio_config_view *view)
+{
+	memset(view, 0, sizeof(*view));
+	view->len = rte_pci_read_config(pci, view->bytes, sizeof(view->bytes), 0);
+	uio_config_caps(pci, view);
+	uio_config_ext_caps(pci, view);
+	uio_config_odd(pci, view);
+}
+
+/* View of a secondary, between two of the primary. */
+static int
+uio_config_look_both(struct uio_dev *dev)
+{
+	int ret;
+
+	uio_config_look(dev->pci, &config_before);
+	ret = uio_come_and_go(dev, "read_config", 0);
+	uio_config_look(dev->pci, &config_after);
+
+	return ret;
+}
+
+int
+uio_case_config_bytes(struct uio_dev *dev)
+{
+	const struct uio_config_view *peer = &uio_shared->peers[0].config;
+	char expected[64];
+	int i;
+
+	if (uio_config_look_both(dev) != TEST_SUCCESS)
+		return TEST_FAILED;
+	snprintf(expected, sizeof(expected), "%d bytes, as in the primary", config_before.len);
+	if (peer->len != config_before.len || peer->len < CONFIG_CONVENTIONAL_SIZE)
+		return uio_not_ok(expected, "%d bytes", peer->len);
+
+	for (i = 0; i < peer->len; i++) {
+		/* A byte that changes by itself proves nothing. */
+		if (config_before.bytes[i] != config_after.bytes[i])
+			continue;
+		snprintf(expected, sizeof(expected), "0x%02x at offset 0x%03x",
+				config_before.bytes[i], i);
+		if (peer->bytes[i] != config_before.bytes[i])
+			return uio_not_ok(expected, "0x%02x", peer->bytes[i]);
+	}
+
+	return TEST_SUCCESS;
+}
+
+static int
+uio_config_compare_caps(const struct uio_capability *primary,
+		const struct uio_capability *secondary, size_t nb)
+{
+	char expected[64];
+	size_t i;
+
+	for (i = 0; i < nb; i++) {
+		snprintf(expected, sizeof(expected), "capability 0x%02x at 0x%03x", primary[i].id,
+				primary[i].offset);
+		if (memcmp(&primary[i], &secondary[i], sizeof(primary[i])) != 0)
+			return uio_not_ok(expected, "0x%02x at 0x%03x", secondary[i].id,
+					secondary[i].offset);
+	}
+	return TEST_SUCCESS;
+}
+
+int
+uio_case_config_caps(struct uio_dev *dev)
+{
+	if (uio_config_look_both(dev) != TEST_SUCCESS)
+		return TEST_FAILED;
+	if (config_before.caps[0].id == 0)
+		return uio_skip("%s has no capability", dev->pci->name);
+
+	return uio_config_compare_caps(config_before.caps, uio_shared->peers[0].config.caps,
+			RTE_DIM(config_before.caps));
+}
+
+int
+uio_case_config_ext_caps(struct uio_dev *dev)
+{
+	size_t i;
+
+	if (uio_config_look_both(dev) != TEST_SUCCESS)
+		return TEST_FAILED;
+	for (i = 0; i < RTE_DIM(config_before.ext_caps); i++) {
+		if (config_before.ext_caps[i].id != 0)
+			return uio_config_compare_caps(config_before.ext_caps,
+					uio_shared->peers[0].config.ext_caps,
+					RTE_DIM(config_before.ext_caps));
+	}
+
+	return uio_skip("%s has no extended capability: use e1000e or an NVMe with SR-IOV",
+			dev->pci->name);
+}
+
+int
+uio_case_config_odd(struct uio_dev *dev)
+{
+	const struct uio_odd_access *primary, *secondary;
+	char expected[96];
+	size_t i;
+
+	if (uio_config_look_both(dev) != TEST_SUCCESS)
+		return TEST_FAILED;
+	for (i = 0; i < UIO_ODD_MAX; i++) {
+		primary = &config_before.odd[i];
+		secondary = &uio_shared->peers[0].config.odd[i];
+		snprintf(expected, sizeof(expected),
+				"access %zu to give %d as in the primary, and no stray byte", i,
+				primary->ret);
+		if (memcmp(primary, secondary, sizeof(*primary)) != 0 || primary->outside != 0 ||
+				(primary->wrong != 0 && primary->ret > 0))
+			return uio_not_ok(expected, "%d, %d stray bytes, %d wrong bytes",
+					secondary->ret, secondary->outside, secondary->wrong);
+	}
+
+	return TEST_SUCCESS;
+}
+
+/* The writes and reads of both processes; value is what is there, and is restored by the caller. */
+static int
+uio_config_write_both(struct uio_dev *dev, uint8_t from_primary, uint8_t from_secondary)
+{
+	const struct uio_peer *peer = &uio_shared->peers[0];
+	const struct uio_spawn_args args = { .arg = from_secondary };
+	uint8_t value = from_primary;
+	char expected[64];
+	int ret;
+
+	if (rte_pci_write_config(dev->pci, &value, sizeof(value), UIO_CONFIG_SCRATCH) < 0 ||
+			rte_pci_read_config(dev->pci, &value, sizeof(value),
+				UIO_CONFIG_SCRATCH) != sizeof(value))
+		return uio_not_ok("the primary to access Cache Line Size", "an error");
+	if (value != from_primary)
+		return uio_skip("%s does not let Cache Line Size be written", dev->pci->name);
+
+	ret = uio_spawn(dev, 0, "write_config", &args);
+	if (ret == TEST_SUCCESS)
+		ret = uio_wait_state(dev, 0, UIO_STATE_DONE);
+	if (ret != TEST_SUCCESS)
+		return ret;
+	snprintf(expected, sizeof(expected), "the secondary to read 0x%02x", from_primary);
+	if (peer->result[0] != 1 || peer->result[1] != from_primary)
+		return uio_not_ok(expected, "0x%02x (%d bytes)", peer->result[1], peer->result[0]);
+	if (rte_pci_read_config(dev->pci, &value, sizeof(value), UIO_CONFIG_SCRATCH) != 1 ||
+			value != from_secondary) {
+		snprintf(expected, sizeof(expected), "the primary to read 0x%02x", from_secondary);
+		return uio_not_ok(expected, "0x%02x (the secondary's write returned %d)", value,
+				peer->result[2]);
+	}
+	uio_go(0);
+
+	return uio_wait_end(dev, 0, 0);
+}
+
+int
+uio_case_config_write(struct uio_dev *dev)
+{
+	uint8_t found = 0;
+	int ret;
+
+	if (rte_pci_read_config(dev->pci, &found, sizeof(found), UIO_CONFIG_SCRATCH) != 1)
+		return uio_not_ok("the primary to read Cache Line Size", "an error");
+	/* Legal sizes in dwords, in case the device looks at them, and neither what is there. */
+	ret = uio_config_write_both(dev, found == 16 ? 8 : 16, found == 32 ? 64 : 32);
+	rte_pci_write_config(dev->pci, &found, sizeof(found), UIO_CONFIG_SCRATCH);
+
+	return ret;
+}
+
+/* Number of times that the file was opened since the watch was set; -1 when it cannot be told. */
+static int
+uio_count_opens(int watch)
+{
+	/* A watch on a file, not on a directory: no name follows an event. */
+	struct inotify_event events[32];
+	int count = 0;
+	ssize_t len;
+	size_t i;
+
+	if (watch < 0)
+		return -1;
+	while ((len = read(watch, events, sizeof(events))) > 0) {
+		for (i = 0; i < len / sizeof(events[0]); i++)
+			count += (events[i].mask & IN_OPEN) != 0;
+	}
+	return count;
+}
+
+/* Nothing opened /dev/uioX from start to end: neither seen by the secondary nor by the kernel. */
+static int
+uio_expect_no_open(struct uio_dev *dev, const struct uio_spawn_args *args)
+{
+	const struct uio_peer *peer = &uio_shared->peers[0];
+	int watch, opens, ret;
+
+	watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	if (watch >= 0 && inotify_add_watch(watch, dev->uio_path, IN_OPEN) < 0) {
+		close(watch);
+		watch = -1;
+	}
+
+	ret = uio_spawn(dev, 0, "return", args);
+	if (ret == TEST_SUCCESS)
+		ret = uio_wait_state(dev, 0, UIO_STATE_DONE);
+	if (ret == TEST_SUCCESS) {
+		uio_go(0);
+		ret = uio_wait_end(dev, 0, 0);
+	}
+	opens = uio_count_opens(watch);
+	if (watch >= 0)
+		close(watch);
+
+	if (ret == TEST_SUCCESS && peer->uio_fds != 0)
+		ret = uio_not_ok("no fd on /dev/uio*", "%s (%d in all)", peer->what, peer->uio_fds);
+	if (ret == TEST_SUCCESS && opens > 0)
+		ret = uio_not_ok("no open() of /dev/uio*", "%d of %s", opens, dev->uio_path);
+	return ret;
+}
+
+int
+uio_case_fd_none(struct uio_dev *dev)
+{
+	return uio_expect_no_open(dev, NULL);
+}
+
+int
+uio_case_fd_create_uio_dev(struct uio_dev *dev)
+{
+	const struct uio_spawn_args args = { .option = "--create-uio-dev" };
+
+	return uio_expect_no_open(dev, &args);
+}
+
+int
+uio_case_fd_failed_attach(struct uio_dev *dev)
+{
+	const struct uio_peer *peer = &uio_shared->peers[0];
+	int ret;
+
+	ret = uio_spawn(dev, 0, "bar_taken", NULL);
+	if (ret == TEST_SUCCESS)
+		ret = uio_wait_state(dev, 0, UIO_STATE_REFUSED);
+	if (ret != TEST_SUCCESS)
+		return ret;
+	if (peer->uio_fds != 0)
+		return uio_not_ok("no fd on /dev/uio*", "%s (%d in all)", peer->what,
+				peer->uio_fds);
+	if (peer->device_fds != 0 || peer->device_maps != 0)
+		return uio_not_ok("no fd and no mapping of the device", "%d fds, %d mappings",
+				peer->device_fds, peer->device_maps);
+	uio_go(0);
+
+	return uio_wait_end(dev, 0, 0);
+}

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright(c) 2026 the dpdk-uio-secondary authors
+ */
+
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <rte_atomic.h>
+#include <rte_cycles.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_lcore.h>
+#include <rte_memzone.h>
+#include <rte_string_fns.h>
+
+#include "test.h"
+#include "pci_uio_test.h"
+
+/* Time for a secondary to reach a state or to end; its whole life is some tenths of a second. */
+#define UIO_SPAWN_TIMEOUT_MS 20000
+/* How often to look. Each time takes CPU time from the secondaries, in a VM in particular. */
+#define UIO_POLL_US 2000
+#define UIO_LOG_LINES 40
+
+struct uio_shared *uio_shared;
+
+static struct {
+	pid_t pid;          /* 0: nobody */
+	bool ended;
+	bool blamed;        /* did not do what was waited for: its output tells why */
+	int status;         /* as of waitpid() */
+	char role[32];
+	FILE *log;          /* stdout and stderr */
+} uio_children[UIO_SLOTS];
+
+int
+uio_shared_reserve(void)
+{
+	const struct rte_memzone *mz = rte_memzone_lookup(UIO_SHARED_MZ);
+
+	if (mz == NULL)
+		mz = rte_memzone_reserve(UIO_SHARED_MZ, sizeof(*uio_shared), SOCKET_ID_ANY, 0);
+	if (mz == NULL)
+		return uio_not_ok("a memzone for " UIO_SHARED_MZ, "%s", rte_strerror(rte_errno));
+	uio_shared = mz->addr;
+
+	return TEST_SUCCESS;
+}
+
+void
+uio_shared_free(void)
+{
+	rte_memzone_free(rte_memzone_lookup(UIO_SHARED_MZ));
+	uio_shared = NULL;
+}
+
+/* The environment for a child: ours, with the role in place of what concerns this process. */
+static char **
+uio_make_environ(char *role)
+{
+	static char action[] = RECURSIVE_ENV_VAR "=" UIO_RECURSIVE_ACTION;
+	/* DPDK_TEST is a test to run, DPDK_TEST_PARAMS are EAL options for this process. */
+	static const char * const dropped[] = {
+		"DPDK_TEST", RECURSIVE_ENV_VAR "=", UIO_ENV_ROLE "=",
+	};
+	char **envp;
+	size_t i, j, nb = 0;
+
+	for (i = 0; environ[i] != NULL; i++)
+		;
+	envp = calloc(i + 3, sizeof(*envp));
+	if (envp == NULL)
+		return NULL;
+	for (i = 0; environ[i] != NULL; i++) {
+		for (j = 0; j < RTE_DIM(dropped); j++) {
+			if (strncmp(environ[i], dropped[j], strlen(dropped[j])) == 0)
+				break;
+		}
+		if (j == RTE_DIM(dropped))
+			envp[nb++] = environ[i];
+	}
+	envp[nb++] = action;
+	envp[nb++] = role;
+
+	return envp;
+}
+
+/*
+ * Run the program again; 0 or an errno. process_dup() of process.h cannot be used: it waits for the
+ * child, and this process is to do I/O meanwhile. posix_spawn() copies neither page tables nor
+ * locks, and runs nothing of this program in the child.
+ */
+static int
+uio_spawn_self(pid_t *pid, char *const argv[], char *role, int output)
+{
+	posix_spawn_file_actions_t actions;
+	struct dirent *entry;
+	char **envp;
+	DIR *dir;
+	int ret;
+
+	dir = opendir("/proc/self/fd");
+	if (dir == NULL)
+		return errno;
+	envp = uio_make_environ(role);
+	ret = posix_spawn_file_actions_init(&actions);
+	if (ret == 0) {
+		posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
+		posix_spawn_file_actions_adddup2(&actions, output, STDERR_FILENO);
+		/*
+		 * An inherited fd on /dev/uioX would be the primary's open file: its close does not
+		 * disturb, but it would hide what the secondary opens by itself.
+		 */
+		while ((entry = readdir(dir)) != NULL) {
+			if (atoi(entry->d_name) > STDERR_FILENO)
+				posix_spawn_file_actions_addclose(&actions, atoi(entry->d_name));
+		}
+		ret = envp == NULL ? ENOMEM :
+			posix_spawn(pid, "/proc/self/exe", &actions, NULL, argv, envp);
+		posix_spawn_file_actions_destroy(&actions);
+	}
+	free(envp);
+	closedir(dir);
+
+	return ret;
+}
+
+/* File prefix of this process: last part of its runtime directory. */
+static const char *
+uio_file_prefix(void)
+{
+	const char *dir = rte_eal_get_runtime_dir();
+	const char *slash = strrchr(dir, '/');
+
+	return slash != NULL ? slash + 1 : dir;
+}
+
+/* CPU for a secondary: another one than this thread's, if there is one. */
+static int
+uio_other_cpu(void)
+{
+	unsigned int lcore = rte_get_next_lcore(-1, 1, 0);
+
+	return rte_lcore_to_cpu_id(lcore < RTE_MAX_LCORE ? (int)lcore : -1);
+}
+
+/* Forget a child that is gone. */
+static void
+uio_forget(unsigned int slot)
+{
+	if (uio_children[slot].log != NULL)
+		fclose(uio_children[slot].log);
+	memset(&uio_children[slot], 0, sizeof(uio_children[slot]));
+}
+
+int
+uio_spawn(struct uio_dev *dev, unsigned int slot, const char *role,
+		const struct uio_spawn_args *args)
+{
+	static const struct uio_spawn_args none;
+	char prefix[PATH_MAX], cpu[16], env[128];
+	const char *argv[16];
+	unsigned int nb = 0;
+	int ret;
+
+	if (args == NULL)
+		args = &none;
+	memset(&uio_shared->peers[slot], 0, sizeof(uio_shared->peers[slot]));
+	uio_shared->peers[slot].arg = args->arg;
+
+	snprintf(prefix, sizeof(prefix), "--file-prefix=%s",
+			args->prefix != NULL ? args->prefix : uio_file_prefix());
+	snprintf(cpu, sizeof(cpu), "%d", uio_other_cpu());
+	snprintf(env, sizeof(env), UIO_ENV_ROLE "=%s,%u,%s", role, slot, dev->pci->name);
+	argv[nb++] = prgname;
+	argv[nb++] = args->prefix != NULL ? "--proc-type=primary" : "--proc-type=secondary";
+	argv[nb++] = prefix;
+	argv[nb++] = "--iova-mode=pa";
+	argv[nb++] = "--no-telemetry";
+	argv[nb++] = "-l";
+	argv[nb++] = cpu;
+	argv[nb++] = "-a";
+	argv[nb++] = args->allow != NULL ? args->allow : dev->pci->name;
+	if (args->option != NULL)
+		argv[nb++] = args->option;
+	argv[nb] = NULL;
+
+	uio_forget(slot);
+	strlcpy(uio_children[slot].role, role, sizeof(uio_children[slot].role));
+	uio_children[slot].log = tmpfile();
+	if (uio_children[slot].log == NULL)
+		return uio_not_ok("a temporary file for the output of a secondary", "%s",
+				strerror(errno));
+	ret = uio_spawn_self(&uio_children[slot].pid, (char *const *)(uintptr_t)argv, env,
+			fileno(uio_children[slot].log));
+	if (ret != 0) {
+		uio_children[slot].pid = 0;
+		return uio_not_ok("a secondary to start", "%s", strerror(ret));
+	}
+
+	return TEST_SUCCESS;
+}
+
+static bool
+uio_has_ended(unsigned int slot)
+{
+	if (!uio_children[slot].ended && waitpid(uio_children[slot].pid,
+			&uio_children[slot].status, WNOHANG) == uio_children[slot].pid)
+		uio_children[slot].ended = true;
+
+	return uio_children[slot].ended;
+}
+
+/* "exit code 1", "signal 9", "still there". */
+static const char *
+uio_end_name(unsigned int slot)
+{
+	static char name[32];
+
+	if (!uio_children[slot].ended)
+		snprintf(name, sizeof(name), "still running");
+	else if (WIFSIGNALED(uio_children[slot].status))
+		snprintf(name, sizeof(name), "ended by signal %d",
+				WTERMSIG(uio_children[slot].status));
+	else
+		snprintf(name, sizeof(name), "ended with exit code %d",
+				WEXITSTATUS(uio_children[slot].status));
+
+	return name;
+}
+
+/* Whether a state was reached; one who refused the device never attaches. */
+static bool
+uio_state_reached(uint32_t now, enum uio_state wanted)
+{
+	if (wanted == UIO_STATE_REFUSED || now == UIO_STATE_REFUSED)
+		return now == wanted || wanted <= UIO_STATE_STARTED;
+	return now >= wanted;
+}
+
+int
+uio_wait_state(struct uio_dev *dev, unsigned int slot, enum uio_state state)
+{
+	static const char * const names[] = {
+		[UIO_STATE_NONE] = "starting",
+		[UIO_STATE_STARTED] = "started",
+		[UIO_STATE_ATTACHING] = "attaching",
+		[UIO_STATE_REFUSED] = "refused the device",
+		[UIO_STATE_ATTACHED] = "attached",
+		[UIO_STATE_DONE] = "done",
+	};
+	struct uio_peer *peer = &uio_shared->peers[slot];
+	uint64_t deadline = nvme_deadline(UIO_SPAWN_TIMEOUT_MS * uio_settings.time_scale);
+	bool last = false;
+	char expected[96];
+
+	do {
+		/* Both before the state: it may be reached just now, or just before the end. */
+		last = uio_has_ended(slot) || nvme_expired(deadline);
+		if (uio_state_reached(peer->state, state)) {
+			/* The state before what the secondary wrote ahead of it. */
+			rte_rmb();
+			return TEST_SUCCESS;
+		}
+		if (peer->state == UIO_STATE_REFUSED ||
+				(state == UIO_STATE_REFUSED && peer->state > state))
+			break;
+		uio_flow_step(dev);
+		rte_delay_us_sleep(UIO_POLL_US);
+	} while (!last);
+
+	uio_children[slot].blamed = true;
+	snprintf(expected, sizeof(expected), "the secondary (%s) to be %s",
+			uio_children[slot].role, names[state]);
+	return uio_not_ok(expected, "%s, %s", names[peer->state], uio_end_name(slot));
+}
+
+void
+uio_go(unsigned int slot)
+{
+	/* What was written for the secondary to see, before it is told to go on. */
+	rte_wmb();
+	uio_shared->peers[slot].go = 1;
+}
+
+void
+uio_kill(unsigned int slot, int sig)
+{
+	if (!uio_has_ended(slot))
+		kill(uio_children[slot].pid, sig);
+}
+
+int
+uio_wait_end(struct uio_dev *dev, unsigned int slot, int end)
+{
+	uint64_t deadline = nvme_deadline(UIO_SPAWN_TIMEOUT_MS * uio_settings.time_scale);
+	char expected[96];
+	int status;
+
+	while (!uio_has_ended(slot) && !nvme_expired(deadline)) {
+		uio_flow_step(dev);
+		rte_delay_us_sleep(UIO_POLL_US);
+	}
+
+	status = uio_children[slot].status;
+	if (uio_children[slot].ended && end >= 0 && WIFEXITED(status) &&
+			WEXITSTATUS(status) == end)
+		return TEST_SUCCESS;
+	if (uio_children[slot].ended && end < 0 && WIFSIGNALED(status) &&
+			WTERMSIG(status) == -end)
+		return TEST_SUCCESS;
+
+	uio_children[slot].blamed = true;
+	snprintf(expected, sizeof(expected), "the secondary (%s) to end with %s %d",
+			uio_children[slot].role, end < 0 ? "signal" : "exit code", abs(end));
+	return uio_not_ok(expected, "%s", uio_end_name(slot));
+}
+
+int
+uio_come_and_go(struct uio_dev *dev, const char *role, int end)
+{
+	int ret;
+
+	ret = uio_spawn(dev, 0, role, NULL);
+	if (ret == TEST_SUCCESS)
+		ret = uio_wait_state(dev, 0, UIO_STATE_DONE);
+	if (ret != TEST_SUCCESS)
+		return ret;
+	uio_go(0);
+
+	return uio_wait_end(dev, 0, end);
+}
+
+/* Print what a secondary said, away from column 0: those lines are the verdicts'. */
+static void
+uio_show_log(unsigned int slot)
+{
+	unsigned int lines = 0;
+	char line[256];
+
+	rewind(uio_children[slot].log);
+	while (lines++ < UIO_LOG_LINES &&
+			fgets(line, sizeof(line), uio_children[slot].log) != NULL) {
+		line[strcspn(line, "\n")] = '\0';
+		printf("#   %s[%u]: %s\n", uio_children[slot].role, slot, line);
+	}
+}
+
+void
+uio_reap(void)
+{
+	unsigned int slot;
+
+	for (slot = 0; slot < UIO_SLOTS; slot++) {
+		if (uio_children[slot].pid != 0 && !uio_has_ended(slot)) {
+			kill(uio_children[slot].pid, SIGKILL);
+			/* SIGKILL ends it for sure: this wait is short. */
+			waitpid(uio_children[slot].pid, &uio_children[slot].status, 0);
+		}
+		if (uio_children[slot].log != NULL &&
+				(uio_children[slot].blamed || uio_settings.verbose))
+			uio_show_log(slot);
+		uio_forget(slot);
+	}
+}
