@@ -28,9 +28,16 @@ def raising(problem):
 
 @pytest.mark.parametrize("problem, code", [
     (core.NotHeld("x"), 1), (core.Usage("x"), 2), (core.Infrastructure("x"), 69),
-    (core.Skip("x"), 77), (KeyboardInterrupt(), 130), (OSError(errno.ENOSPC, "No space"), 69)])
+    (core.Skip("x"), 77), (KeyboardInterrupt(), 130), (OSError(errno.ENOSPC, "No space"), 69),
+    (PermissionError(errno.EACCES, "Permission denied"), 69), (ValueError("a defect"), 69)])
 def test_exit_codes(problem, code):
     assert ended(raising(problem)) == code
+
+
+def test_a_git_hook_s_repository_is_none_of_ours(monkeypatch):
+    monkeypatch.setenv("GIT_INDEX_FILE", "/nowhere/index")
+    ended(lambda _argv: None)
+    assert "GIT_INDEX_FILE" not in os.environ
 
 
 def test_full_disk_says_what_to_do(capsys):

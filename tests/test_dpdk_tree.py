@@ -38,14 +38,21 @@ def test_another_fix_is_seen_as_one():
     assert diagnose(linux=LINUX.replace("\tfd =", guard))[0] == "fixed"
 
 
+def test_a_test_that_keeps_nobody_out_is_no_fix():
+    note = "\tif (rte_eal_process_type() == RTE_PROC_SECONDARY)\n\t\tnote();\n\tfd ="
+    assert diagnose(linux=LINUX.replace("\tfd =", note))[0] == "affected"
+
+
 def test_a_comment_is_no_fix():
     comment = "\t/* rte_eal_process_type() */\n\tfd ="
     assert diagnose(linux=LINUX.replace("\tfd =", comment))[0] == "affected"
 
 
 def test_code_that_has_moved_gives_no_diagnosis():
-    with pytest.raises(core.NotHeld, match="newer than this project"):
+    with pytest.raises(core.Infrastructure, match="unknown.*newer than this project"):
         diagnose(COMMON.replace("pci_uio_alloc_resource(dev", "pci_uio_other(dev"))
+    with pytest.raises(core.Infrastructure, match="unknown"):
+        diagnose(linux=LINUX.replace("devname", "name"))
 
 
 def test_folder_that_is_no_dpdk(tmp_path):

@@ -6,7 +6,7 @@ import os
 import pytest
 from conftest import FIX, git, write
 
-from uiokit import core, dpdk_tree, series, series_command, stack
+from uiokit import core, dpdk_tree, refresh, series, series_command, stack
 
 
 def contents(root):
@@ -69,20 +69,24 @@ def test_a_failure_leaves_the_tree_as_it_was(make_tree, payload, is_git):
         assert git(tree.path, "log", "--all", "--format=%s") == "import"
 
 
-def test_a_write_that_fails_halfway_is_taken_back(make_tree, payload, monkeypatch):
+@pytest.mark.parametrize("call, nth", [("rename", 1), ("rename", 2), ("rename", 3),
+                                       ("mkdir", 2)])
+def test_a_write_that_fails_halfway_is_taken_back(make_tree, payload, monkeypatch, call, nth):
     tree = make_tree()
     before = contents(tree.path)
-    real = core.replace_file
+    real = getattr(os, call)
+    calls = []
 
-    def full_disk(path, data, mode=None):
-        if str(path).endswith("pci_common_uio.c") and b"attach" in data:
+    def full_disk(source, *rest):
+        calls.append(source)
+        if len(calls) == nth:
             raise OSError(28, "No space left on device")
-        return real(path, data, mode)
+        return real(source, *rest)
 
-    monkeypatch.setattr(core, "replace_file", full_disk)
+    monkeypatch.setattr(os, call, full_disk)
     with pytest.raises(OSError):
         series.apply(tree, stack.topics())
-    assert contents(tree.path) == before
+    assert contents(tree.path) == before and not (tree.path / "app").exists()
 
 
 def test_without_an_identity_nothing_is_signed(make_tree, payload, tmp_path):
@@ -117,7 +121,7 @@ def test_refresh_of_an_unedited_tree_changes_nothing(make_tree, payload):
     tree = make_tree(is_git=True)
     series.apply(tree, stack.topics())
     before = contents(payload)
-    assert series.refresh(tree) == []
+    assert refresh.refresh(tree) == []
     assert contents(payload) == before
 
 
@@ -128,14 +132,46 @@ def test_refresh_takes_edits_and_messages_back(make_tree, payload):
     path.write_text("int z;\n\n")
     git(tree.path, "commit", "-qa", "--amend", "-m", "test/pci: test it\n\nBetter.\n\n"
         "Signed-off-by: A Tester <t@example.com>")
-    assert series.refresh(tree) == ["app/test/test_it.c", "series/test.msg"]
+    assert refresh.refresh(tree) == ["app/test/test_it.c", "series/test.msg"]
     assert (payload / "app/test/test_it.c").read_text() == "int z;\n\n"
     assert (payload / "series/test.msg").read_text() == "test/pci: test it\n\nBetter.\n"
 
 
+def test_refresh_drops_a_new_file_that_the_commit_lacks(make_tree, payload):
+    (payload / "app/test/test_more.c").write_text("int more;\n")
+    tree = make_tree(is_git=True)
+    series.apply(tree, stack.topics())
+    git(tree.path, "rm", "-q", "app/test/test_more.c")
+    git(tree.path, "commit", "-q", "--amend", "--no-edit")
+    assert refresh.refresh(tree) == ["app/test/test_more.c"]
+    assert not (payload / "app/test/test_more.c").exists()
+
+
+def test_refresh_refuses_a_commit_of_no_topic_in_the_stack(make_tree, payload):
+    tree = make_tree(is_git=True)
+    series.apply(tree, stack.topics())
+    git(tree.path, "commit", "-q", "--amend", "-m", "test/pci: another subject")
+    with pytest.raises(core.Usage, match="another subject.*series list"):
+        refresh.refresh(tree)
+
+
+def test_refresh_refuses_to_overwrite_unsaved_payload(make_tree, payload):
+    tree = make_tree(is_git=True)
+    series.apply(tree, stack.topics())
+    (tree.path / "app/test/test_it.c").write_text("int z;\n")
+    git(tree.path, "commit", "-qa", "--amend", "--no-edit")
+    git(payload, "init", "-q")
+    git(payload, "add", "-A")
+    git(payload, "commit", "-q", "-m", "payload")
+    (payload / "app/test/test_it.c").write_text("int unsaved;\n")
+    with pytest.raises(core.Usage, match="not committed"):
+        refresh.refresh(tree)
+    assert (payload / "app/test/test_it.c").read_text() == "int unsaved;\n"
+
+
 def test_refresh_needs_commits(make_tree, payload):
     with pytest.raises(core.Usage, match="git init"):
-        series.refresh(make_tree())
+        refresh.refresh(make_tree())
 
 
 def test_status_exit_codes(make_tree, payload, tmp_path, capsys):

@@ -66,6 +66,15 @@ def test_safe_base_must_pass_as_it_is():
     assert why_not("fixed", stock=STOCK).startswith("stock, fixed")
 
 
+@pytest.mark.parametrize("line", [
+    "bus master survives exit: expected a secondary to start, got a timeout",
+    "control: the bit drops: expected it to be seen, got COMMAND 0x0107: bus master is lost"])
+def test_a_failure_for_another_reason_is_not_the_bug(line):
+    stock = verdict.judge(output("ok a", f"not ok {line}"), 255)
+    assert stock.lost_bus_master == []
+    assert "no longer sees it" in why_not(stock=stock, patched=PASSED)
+
+
 def test_broken_run_never_passes():
     broken = verdict.judge("", 0)
     assert "0 plans" in why_not(stock=broken, patched=PASSED)

@@ -6,7 +6,7 @@
 import argparse
 import time
 
-from . import core, dpdk_build, lab, verdict
+from . import core, dpdk_build, guest_kernel, lab, verdict
 
 _TEST = "pci_uio_secondary_autotest"
 
@@ -20,6 +20,7 @@ _RUN = ('for bdf in $LAB_NVME $LAB_UIO; do set -- "$@" -a "$bdf"; done; '
 
 def main(argv):
     options = _options(argv)
+    guest_kernel.obtain(options.kernel, options.modules)
     tree = dpdk_build.source(options.dpdk)
     build = dpdk_build.Build(tree)
     core.say(f"{tree}: {build.diagnosis} ({build.evidence})")
@@ -48,6 +49,9 @@ def main(argv):
         for line in found.skipped:
             core.say(f"    {variant}: skipped - {line}")
     _table(("variant", "DPDK", "kernel", "accel", "cases", "verdict", "seconds"), rows)
+    for variant, found in verdicts.items():
+        if found.never_ran:
+            raise core.Infrastructure(f"{variant}: {found.broken}")
     why = why_not(verdicts, build.diagnosis, options.only)
     print(f"autotest: FAIL: {why}" if why else f"autotest: PASS{_remark(build, verdicts)}")
     return core.NOT_HELD if why else core.HELD

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 
-from . import core, distro
+from . import core, distro, dpdk_tree, guest_image
 
 _NEED = {"meson": "meson", "ninja": "ninja-build", "gcc": "gcc", "git": "git",
          "/usr/include/stdio.h": "libc6-dev", "shellcheck": "shellcheck", "flake8": "flake8",
@@ -28,9 +28,11 @@ def main(argv):
     parser.add_argument("--dpdk", metavar="PATH", help="for the suites series and lab: a DPDK "
                         "source tree or git checkout (default: the distribution's source package)")
     options = parser.parse_args(argv)
+    dpdk = dpdk_tree.Tree(options.dpdk).path if options.dpdk else ""
     distro.need(_NEED)
+    guest_image.busybox()
     folder = core.build_dir("check")
-    setup = ["meson", "setup", folder, core.TOP, f"-Ddpdk={options.dpdk or ''}"]
+    setup = ["meson", "setup", folder, core.TOP, f"-Ddpdk={dpdk}"]
     if (folder / "build.ninja").exists():
         setup.insert(2, "--reconfigure")
     else:
@@ -42,20 +44,24 @@ def main(argv):
     command = ["meson", "test", "-C", str(folder), "--print-errorlogs", "--num-processes", "2"]
     for suite in options.suite or ():
         command += ["--suite", suite]
-    _follow(command)
-    if not log.exists():
-        raise core.Infrastructure(f"meson test left no {log}")
-    return _count([json.loads(line) for line in log.read_text().splitlines()])
+    code = _follow(command)
+    results = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    if code and not any(result["result"] in ("FAIL", "TIMEOUT", "ERROR", "INTERRUPT")
+                        for result in results):
+        raise core.NotHeld(f"meson test ended with {code}, after {len(results)} tests: "
+                           "see its output above")
+    return _count(results)
 
 
 def _follow(command):
-    """Run with output straight to ours; nothing survives an interrupt."""
+    """Run with output straight to ours, and return its exit code; an interrupt ends it."""
     process = subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL)
     try:
         process.wait()
     except BaseException:
         core.end_process(process)
         raise
+    return process.returncode
 
 
 def _count(results):

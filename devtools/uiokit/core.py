@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 
@@ -63,7 +64,12 @@ def entry(main):
     name = os.path.basename(sys.argv[0])
     # A killed terminal or CI job must unwind like Ctrl-C: children ended, files whole.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _interrupt)
+    # Run from a git hook, these would send our git commands to the caller's repository.
+    for name_of_git in ("DIR", "WORK_TREE", "INDEX_FILE", "OBJECT_DIRECTORY", "COMMON_DIR",
+                        "NAMESPACE", "PREFIX", "CEILING_DIRECTORIES"):
+        os.environ.pop(f"GIT_{name_of_git}", None)
     try:
         sys.exit(main(sys.argv[1:]) or HELD)
     except Problem as problem:
@@ -77,10 +83,17 @@ def entry(main):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(INTERRUPTED)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise
+        advice = ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = f": {_MAKE_ROOM}"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            advice = ": not for this user to write; set UIO_BUILD_DIR to a folder that is"
         where = f" ({error.filename})" if error.filename else ""
-        say(f"{name}: {error.strerror}{where}: {_MAKE_ROOM}")
+        say(f"{name}: {error.strerror}{where}{advice}")
+        sys.exit(INFRASTRUCTURE)
+    except Exception:
+        # A defect of ours is no verdict.
+        traceback.print_exc()
         sys.exit(INFRASTRUCTURE)
 
 
@@ -159,11 +172,12 @@ def run(argv, *, log=None, cwd=None, env=None, stdin=None, check=True, problem=I
             out = stack.enter_context(open(log, "w+", errors="replace"))
         try:
             process = subprocess.Popen(
-                argv, cwd=cwd, env=env, text=True, start_new_session=True,
+                argv, cwd=cwd, env=env, text=True, errors="replace", start_new_session=True,
                 stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
                 stdout=out, stderr=subprocess.STDOUT if log else subprocess.PIPE)
-        except FileNotFoundError as error:
-            raise Infrastructure(f"cannot run {argv[0]}: {error.strerror}") from None
+        except (FileNotFoundError, PermissionError) as error:
+            raise Infrastructure(f"cannot run {argv[0]} in {cwd or os.getcwd()}: "
+                                 f"{error.strerror}") from None
         try:
             while progress and process.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):

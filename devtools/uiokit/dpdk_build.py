@@ -8,6 +8,8 @@ librte_bus_pci.so; then the fix, and ninja rebuilds that one library. A variant 
 links to the build in which that library alone is its own.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -70,6 +72,21 @@ class Build:
 
     def variants(self):
         """Build and return {variant: folder}. A base that is safe by itself has no patched one."""
+        with self.alone():
+            return self._variants()
+
+    @contextlib.contextmanager
+    def alone(self):
+        """No other process may prepare or build this tree meanwhile."""
+        with open(self.root / "lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                core.say(f"  waiting for another build in {self.root}")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _variants(self):
         fingerprint = self.tree.fingerprint()
         affected = self.diagnosis == "affected"
         if not (affected and self.stock_is_current(fingerprint)):

@@ -77,9 +77,10 @@ def diagnose(read):
     alloc = _function(read(LINUX), "pci_uio_alloc_resource")
     call = _find(common, r"\bpci_uio_alloc_resource\s*\(")
     if call is None or alloc is None:
-        raise core.NotHeld(
-            f"pci_uio_map_resource() in {COMMON} no longer calls pci_uio_alloc_resource(), or "
-            f"{LINUX} lacks it: this DPDK is newer than this project; see doc/new-release.md")
+        raise core.Infrastructure(
+            f"unknown: pci_uio_map_resource() in {COMMON} no longer calls "
+            f"pci_uio_alloc_resource(), or {LINUX} lacks it: "
+            "this DPDK is newer than this project; see doc/new-release.md")
     secondary = _find(common, r"rte_eal_process_type\s*\(\s*\)\s*!=\s*RTE_PROC_PRIMARY")
     if secondary is not None and secondary[0] < call[0]:
         where = f"{COMMON}:{secondary[1]}: a secondary leaves before pci_uio_alloc_resource()"
@@ -87,11 +88,15 @@ def diagnose(read):
             return "fixed", f"{where} and opens config space through sysfs"
         return "not-affected", f"{where}, and has no config space: older than the bug"
     opened = _find(alloc, r"\bopen\s*\(\s*devname\b")
+    # Only what surely keeps a secondary from the open counts: to leave the function before it.
+    guard = _find(alloc, r"if \(rte_eal_process_type\(\) != RTE_PROC_PRIMARY\)\s*"
+                  r"(?:return|goto)\b")
     if opened is None:
-        return "fixed", f"{LINUX}: pci_uio_alloc_resource() opens no UIO device"
-    guard = _find(alloc, r"rte_eal_process_type\s*\(\s*\)")
+        raise core.Infrastructure(f"unknown: {LINUX}: no open(devname) in "
+                                  "pci_uio_alloc_resource(); read it: does a secondary get to "
+                                  "open /dev/uioX?")
     if guard is not None and guard[0] < opened[0]:
-        return "fixed", (f"{LINUX}:{guard[1]}: a test of the process type precedes "
+        return "fixed", (f"{LINUX}:{guard[1]}: a secondary leaves before "
                          f"the open of /dev/uioX in line {opened[1]}")
     return "affected", (f"{COMMON}:{call[1]} runs in secondaries, where "
                         f"{LINUX}:{opened[1]} opens /dev/uioX")

@@ -8,12 +8,10 @@ import pathlib
 import shlex
 import stat
 
-from . import core, elf, guest_kernel
+from . import core, distro, elf, guest_kernel
 from .cpio import Archive
 
 INIT = pathlib.Path(__file__).with_name("guest-init")
-BUSYBOX = pathlib.Path("/bin/busybox")
-
 # Mounted by init, at once and after /dev is there. hugetlbfs is left out by some kernels.
 MOUNTS = {
     "/lab/fstab": """\
@@ -72,12 +70,28 @@ def command_script(argv, env):
     return "\n".join([*lines, f"exec {shlex.join(argv)}", ""])
 
 
+def busybox():
+    """A busybox that needs no libraries: the machine's, or one unpacked in the build directory.
+
+    Debian's usual package is linked dynamically, and cannot be installed beside the static one.
+    """
+    unpacked = core.build_dir() / "busybox-static"
+    for path in (pathlib.Path("/bin/busybox"), unpacked / "bin/busybox"):
+        if path.is_file() and elf.is_elf(path) and not elf.interpreter(path):
+            return path
+    distro.need({"dpkg-deb": "dpkg"})
+    with core.step("getting busybox-static"), core.fresh_dir(unpacked) as folder:
+        distro.apt_get("download", "busybox-static", cwd=folder)
+        package, = folder.glob("busybox-static_*.deb")
+        core.run(["dpkg-deb", "-x", package, folder])
+        package.unlink()
+    return unpacked / "bin/busybox"
+
+
 def _add_busybox(archive):
-    if not elf.is_elf(BUSYBOX) or elf.interpreter(BUSYBOX):
-        raise core.Infrastructure(f"{BUSYBOX} is not statically linked, and the guest has no "
-                                  "libraries for it: install the package busybox-static")
-    archive.file("/bin/busybox", BUSYBOX, 0o755)
-    for applet in core.run([BUSYBOX, "--list"]).stdout.split():
+    program = busybox()
+    archive.file("/bin/busybox", program, 0o755)
+    for applet in core.run([program, "--list"]).stdout.split():
         if f"/usr/bin/{applet}" not in archive:
             archive.link(f"/bin/{applet}", "/bin/busybox")
 

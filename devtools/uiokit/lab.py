@@ -84,7 +84,7 @@ def boot(options, *, on_line=None, sinks=None, keyboard=None):
     Raises Usage for what cannot be done as asked, Infrastructure if the guest could not report
     how the command ended. Call it from a thread that lives as long: QEMU dies with its thread.
     """
-    distro.need({options.qemu: "qemu-system-x86", str(guest_image.BUSYBOX): "busybox-static"})
+    distro.need({options.qemu: "qemu-system-x86"})
     kernel = guest_kernel.obtain(options.kernel, options.modules)
     with contextlib.ExitStack() as stack:
         def scratch():

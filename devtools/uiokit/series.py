@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""Put the stack on a tree, write it as mails, take an edited tree back into the payload."""
+"""Put the stack on a tree, or write it as mails made for that tree."""
 
 import contextlib
 import os
 import pathlib
 import re
+import shutil
 import tempfile
 
 from . import core, stack
 
 BRANCH = "uio-secondary"
-_SIGN_OFF = re.compile(r"(?m)^Signed-off-by: .*\n?")
 
 
 def applied(tree, topics):
@@ -29,7 +29,7 @@ def apply(tree, topics):
     if not missing:
         return []
     if tree.is_git:
-        _refuse_dirty(tree)
+        refuse_dirty(tree)
         _apply_commits(tree, missing)
     else:
         _apply_edits(tree, missing)
@@ -54,20 +54,31 @@ def _steps(tree, topics):
 def _apply_edits(tree, topics):
     """Write the files of an unpacked tree; if one cannot be written, put all back."""
     final = {name: data for _, changed in _steps(tree, topics) for name, data in changed.items()}
-    before = {name: (tree.path / name).read_bytes() if (tree.path / name).exists() else None
-              for name in final}
-    written = []
-    try:
+    with contextlib.ExitStack() as undo:
+        # All that needs room comes first; from there on there are only renames, also to undo.
+        staged = []
         for name, data in final.items():
-            written.append(name)
-            core.replace_file(tree.path / name, data)
-    except BaseException:
-        for name in written:
-            if before[name] is None:
-                (tree.path / name).unlink(missing_ok=True)
+            target = tree.path / name
+            for parent in reversed(target.relative_to(tree.path).parents):
+                if not (tree.path / parent).exists():
+                    (tree.path / parent).mkdir()
+                    undo.callback((tree.path / parent).rmdir)
+            new = target.with_name(f".{target.name}.uio-new")
+            undo.callback(new.unlink, missing_ok=True)
+            new.write_bytes(data)
+            if target.exists():
+                shutil.copymode(target, new)
+            staged.append((new, target, target.with_name(f".{target.name}.uio-old")))
+        for new, target, old in staged:
+            if target.exists():
+                os.rename(target, old)
+                undo.callback(os.replace, old, target)
             else:
-                core.replace_file(tree.path / name, before[name])
-        raise
+                undo.callback(target.unlink, missing_ok=True)
+            os.rename(new, target)
+        undo.pop_all()
+    for _, _, old in staged:
+        old.unlink(missing_ok=True)
 
 
 def _apply_commits(tree, topics):
@@ -102,13 +113,15 @@ def export(tree, topics, folder):
 
     The same tree, payload and git identity give the same bytes.
     """
+    if tree.is_git:
+        refuse_dirty(tree)
     identity = user_identity(tree.path)
     moment = _moment()
     have, base = applied(tree, topics)
     name, mail = re.fullmatch(r"(.*) <(.*)>", identity).groups()
     env = dict(os.environ, GIT_AUTHOR_NAME=name, GIT_AUTHOR_EMAIL=mail, GIT_AUTHOR_DATE=moment,
                GIT_COMMITTER_NAME=name, GIT_COMMITTER_EMAIL=mail, GIT_COMMITTER_DATE=moment,
-               GIT_CONFIG_GLOBAL=os.devnull, GIT_CONFIG_SYSTEM=os.devnull)
+               **stack.NO_CONFIG)
     with stack.workshop(tree, topics) as shop:
         for topic in reversed(have):
             shop.undo(topic)
@@ -141,69 +154,6 @@ def export(tree, topics, folder):
     return [folder / mail.name for mail in mails]
 
 
-def refresh(tree):
-    """Take the commits of the stack on a git tree back into the payload. Returns what changed."""
-    if not tree.is_git:
-        raise core.Usage(f"{tree.path}: refresh reads the commits that apply makes; make this an "
-                         "unpacked tree's git repository first: git init, git add, git commit")
-    _refuse_dirty(tree)
-    by_subject = {topic.subject: topic for topic in stack.topics()}
-    commits = []
-    for line in tree.git("log", f"-{3 * len(by_subject)}", "--format=%H %s").splitlines():
-        commit, subject = line.split(" ", 1)
-        if subject not in by_subject:
-            break
-        commits.insert(0, (by_subject[subject], commit))
-    if not commits:
-        raise core.Usage(f"{tree.path}: the last commit is none of the stack's; "
-                         "put the stack on with `series apply` first")
-    seen = [topic.name for topic, _ in commits]
-    if len(set(seen)) != len(seen):
-        raise core.Usage(f"{tree.path}: two commits of one topic: squash them "
-                         f"(git rebase -i {commits[0][1][:12]}^)")
-    writes = {}
-    for topic, commit in commits:
-        _read_back(tree, topic, commit, writes)
-    return sorted(str(path.relative_to(core.TOP)) for path, data in writes.items()
-                  if _write_or_remove(path, data))
-
-
-def _read_back(tree, topic, commit, writes):
-    """Add to `writes` what a commit says that a topic is: {payload path: text, None to remove}."""
-    message = _SIGN_OFF.sub("", tree.git("log", "-1", "--format=%B", commit)).rstrip() + "\n"
-    writes[stack.SERIES / f"{topic.name}.msg"] = message
-    before = topic.diffs(tree.version)
-    names = tree.git("diff-tree", "-r", "--no-commit-id", "--name-status", commit).splitlines()
-    for status, name in (line.split("\t") for line in names):
-        if status == "A":
-            writes[core.TOP / name] = core.run(
-                ["git", "-C", tree.path, "cat-file", "blob", f"{commit}:{name}"]).stdout
-        elif status == "M":
-            diff = core.run(["git", "-C", tree.path, *stack.PLAIN_DIFF, "diff", "-U1",
-                             "--no-color", "--no-ext-diff", f"{commit}^", commit, "--", name])
-            text = stack.carried(diff.stdout)
-            known = before.pop(name, None)
-            if known is None or _shape_differs(known, text):
-                writes[known or core.TOP / f"{name}.{topic.name}.diff"] = text
-        else:
-            raise core.Usage(f"{tree.path}: {topic.name} removes or renames {name}: "
-                             "the payload has no form for that")
-    for path in before.values():
-        writes[path] = None
-
-
-def _shape_differs(known, text):
-    """Line numbers alone are no change: they are another base's."""
-    return stack.shape(known.read_text()) != stack.shape(text)
-
-
-def _write_or_remove(path, data):
-    if data is None:
-        path.unlink()
-        return True
-    return core.replace_file(path, data)
-
-
 def user_identity(path):
     """`Name <mail>` as git knows the user; never made up."""
     done = core.run(["git", "-C", path, "-c", "user.useConfigOnly=true", "var", "GIT_AUTHOR_IDENT"],
@@ -220,7 +170,7 @@ def sign(message, identity):
     return f"{message.rstrip()}\n\nSigned-off-by: {identity}\n"
 
 
-def _refuse_dirty(tree):
+def refuse_dirty(tree):
     changed = tree.git("status", "--porcelain", "--untracked-files=no")
     if changed:
         raise core.Usage(f"{tree.path} has uncommitted changes (first: {changed.splitlines()[0]}); "
@@ -237,8 +187,8 @@ def _moment():
     if "SOURCE_DATE_EPOCH" in os.environ:
         return f"@{int(os.environ['SOURCE_DATE_EPOCH'])} +0000"
     with contextlib.suppress(core.Infrastructure):
-        return "@" + core.run(["git", "-C", core.TOP, "log", "-1",
-                               "--format=%ct +0000"]).stdout.strip()
+        return "@" + core.run(["git", "-C", core.TOP, "log", "-1", "--format=%ct +0000",
+                               "--", "series", "drivers", "app", "doc", "*.diff"]).stdout.strip()
     return f"@{int((stack.SERIES / 'order').stat().st_mtime)} +0000"
 
 

@@ -5,7 +5,7 @@
 
 import argparse
 
-from . import core, dpdk_tree, series, stack
+from . import core, dpdk_tree, refresh, series, stack
 
 _EXITS = """exit codes: 0 done (status: the tree is safe), 1 the series does not fit
 (status: the tree is affected), 2 usage (status: no DPDK)"""
@@ -78,7 +78,7 @@ def _export(options):
 
 def _refresh(options):
     tree = dpdk_tree.Tree(options.tree)
-    changed = series.refresh(tree)
+    changed = refresh.refresh(tree)
     for name in changed:
         print(name)
     if not changed:

@@ -10,6 +10,7 @@ newest one not newer than the tree wins. A file with no variant that old is left
 
 import contextlib
 import functools
+import os
 import pathlib
 import re
 import tempfile
@@ -17,10 +18,11 @@ import tempfile
 from . import core
 
 SERIES = core.TOP / "series"
-# Whatever the user's own git settings: one placement of hunks, and no other than a/ and b/.
-PLAIN_DIFF = ["-c", "diff.indentHeuristic=false", "-c", "diff.algorithm=myers",
-              "-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false",
-              "-c", "core.autocrlf=false"]
+# The user's own git settings must not decide how a diff looks, nor whether it fits.
+NO_CONFIG = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull,
+             "GIT_CONFIG_NOSYSTEM": "1"}
+ATTRIBUTES = "*.c diff=cpp\n*.h diff=cpp\n"
+CARRIED_DIFF = ["diff", "-U1", "--no-color", "--no-ext-diff", "--no-indent-heuristic"]
 
 
 class Topic:
@@ -97,9 +99,9 @@ class Workshop:
         self.tree = tree
         self.folder = pathlib.Path(folder)
         self.paths = paths(stack, tree.version)
-        self.git("init", "-q", "-b", "base", ".")
+        self.git("init", "-q", "--template=", "-b", "base", ".")
         # As in DPDK: without it a label counts as the start of a function.
-        core.replace_file(self.folder / ".git/info/attributes", "*.c diff=cpp\n*.h diff=cpp\n")
+        core.replace_file(self.folder / ".git/info/attributes", ATTRIBUTES)
         for name in self.paths:
             source = tree.path / name
             if source.is_file():
@@ -109,8 +111,8 @@ class Workshop:
         self.git("add", "-A", "-f")
 
     def git(self, *args, check=True, problem=core.Infrastructure, stdin=None, env=None):
-        return core.run(["git", *PLAIN_DIFF, *args], cwd=self.folder, check=check,
-                        problem=problem, stdin=stdin, env=env)
+        return core.run(["git", *args], cwd=self.folder, check=check, problem=problem,
+                        stdin=stdin, env={**(env or os.environ), **NO_CONFIG})
 
     def contents(self):
         """{path: bytes, or None for no such file} as the files stand now."""
@@ -159,7 +161,7 @@ class Workshop:
 
     def edit(self, name):
         """The carried form of what is unstaged in a file: one line of context, no blob ids."""
-        return carried(self.git("diff", "-U1", "--no-color", "--no-ext-diff", "--", name).stdout)
+        return carried(self.git(*CARRIED_DIFF, "--", name).stdout)
 
     def _misfit(self, name, diff, git_says):
         """Which hunk does not fit, named so that a person can go there."""

@@ -13,12 +13,16 @@ _LAST = re.compile(r"pci_uio_secondary: (\d+) passed, (\d+) failed, (\d+) skippe
 
 @dataclasses.dataclass
 class Verdict:
-    """What a run showed. `broken` says why it is no verdict at all, if it is none."""
+    """What a run showed. `broken` says why it is no verdict at all, if it is none.
+
+    never_ran: not one case was started, which says nothing of DPDK but much of the guest.
+    """
 
     passed: list
     failed: list
     skipped: list
     broken: str = ""
+    never_ran: bool = False
 
     @property
     def held(self):
@@ -26,8 +30,9 @@ class Verdict:
 
     @property
     def lost_bus_master(self):
-        """The failed claims that saw the bus master bit lost: what the bug does."""
-        return [line for line in self.failed if "bus master" in line]
+        """The failed claims that saw the bus master bit lost after a secondary: the bug."""
+        return [line for line in self.failed
+                if line.endswith("bus master is lost") and not line.startswith("control:")]
 
     def summary(self):
         if self.broken:
@@ -56,6 +61,7 @@ def judge(output, code):
         else:
             (verdict.failed if failed else verdict.passed).append(claim)
     numbers = (len(verdict.passed), len(verdict.failed), len(verdict.skipped))
+    verdict.never_ran = not plans or plans[0][2] is not None
     if len(plans) != 1:
         verdict.broken = f"{len(plans)} plans instead of one, exit code {code}"
     elif plans[0][2] is not None:
