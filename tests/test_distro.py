@@ -56,7 +56,7 @@ def test_missing_program_without_root_names_the_command(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name, **_: name == "apt-get" or None)
     with pytest.raises(core.Infrastructure) as caught:
         distro.need({"meson": "meson", "ninja": "ninja-build"})
-    assert "run: sudo apt-get install -y --no-install-recommends meson ninja-build" \
+    assert "sudo apt-get install -y --no-install-recommends meson ninja-build" \
         in str(caught.value)
 
 

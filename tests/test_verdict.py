@@ -61,6 +61,11 @@ def test_only_stock_fails_and_names_the_loss():
     assert why_not(only="stock", stock=STOCK) == f"stock: {LOST}"
 
 
+def test_chosen_cases_need_not_fail_on_stock():
+    assert autotest_command.why_not({"stock": PASSED, "patched": PASSED}, "affected", None,
+                                    filtered=True) == ""
+
+
 def test_safe_base_must_pass_as_it_is():
     assert why_not("not-affected", stock=PASSED) == ""
     assert why_not("fixed", stock=STOCK).startswith("stock, fixed")

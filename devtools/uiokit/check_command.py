@@ -9,12 +9,15 @@ import re
 import shutil
 import subprocess
 
-from . import core, distro, dpdk_tree, guest_image
+from . import core, distro, dpdk_build, dpdk_tree, guest_image, lab
 
-_NEED = {"meson": "meson", "ninja": "ninja-build", "gcc": "gcc", "git": "git",
-         "/usr/include/stdio.h": "libc6-dev", "shellcheck": "shellcheck", "flake8": "flake8",
-         "codespell": "codespell", "pytest-3": "python3-pytest", "abidiff": "abigail-tools",
-         "gdb": "gdb", "perl": "perl", "gawk": "gawk"}
+_NEED = {
+    "lint": {"shellcheck": "shellcheck", "flake8": "flake8", "codespell": "codespell"},
+    "unit": {},
+    "series": {"abidiff": "abigail-tools", "gdb": "gdb", "perl": "perl", "gawk": "gawk",
+               "codespell": "codespell"},
+    "lab": lab.NEED}
+_NEED_ALWAYS = {**dpdk_build.NEED, "pytest-3": "python3-pytest"}
 
 
 def main(argv):
@@ -23,13 +26,15 @@ def main(argv):
         epilog="exit codes: 0 none failed, 1 some failed, 2 usage,\n"
         "69 what failed did so for lack of infrastructure alone",
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--suite", action="append", choices=("lint", "unit", "series", "lab"),
+    parser.add_argument("--suite", action="append", choices=list(_NEED),
                         help="only this suite (repeatable)")
     parser.add_argument("--dpdk", metavar="PATH", help="for the suites series and lab: a DPDK "
                         "source tree or git checkout (default: the distribution's source package)")
     options = parser.parse_args(argv)
     dpdk = dpdk_tree.Tree(options.dpdk).path if options.dpdk else ""
-    distro.need(_NEED)
+    suites = options.suite or list(_NEED)
+    distro.need({name: package for suite in suites
+                 for name, package in {**_NEED_ALWAYS, **_NEED[suite]}.items()})
     guest_image.busybox()
     folder = core.build_dir("check")
     setup = ["meson", "setup", folder, core.TOP, f"-Ddpdk={dpdk}"]

@@ -38,7 +38,8 @@ def install(packages, why):
     elif shutil.which("sudo") and core.run(["sudo", "-n", "true"], check=False).returncode == 0:
         prefix = ["sudo", "-n"]
     else:
-        raise core.Infrastructure(f"{why}; run: sudo {' '.join(command)}")
+        raise core.Infrastructure(
+            f"{why}; run: sudo apt-get update && sudo {' '.join(command)}")
     env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
     if prefix:
         prefix += ["env", "DEBIAN_FRONTEND=noninteractive"]

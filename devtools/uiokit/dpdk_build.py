@@ -18,6 +18,11 @@ import shutil
 
 from . import core, distro, dpdk_tree, series, stack
 
+# Programs, by the package that has them.
+NEED = {"meson": "meson", "ninja": "ninja-build", "gcc": "gcc", "git": "git",
+        "pkg-config": "pkg-config", "/usr/include/stdio.h": "libc6-dev",
+        "dpkg-source": "dpkg-dev"}
+
 STOCK, PATCHED = "stock", "patched"
 LIBRARY = "librte_bus_pci.so"
 
@@ -110,11 +115,13 @@ class Build:
         """Bring the prepared tree to a variant, build, and keep its bus driver."""
         self.prepare(fingerprint, stack.overlay(self.tree, topics))
         log = self.root / f"build-{variant}.log"
-        if not (self.objects / "build.ninja").exists():
+        options = self.objects / "options"
+        if not (options.is_file() and options.read_text() == "\0".join(_MINIMAL)):
             shutil.rmtree(self.objects, ignore_errors=True)
             with core.step(f"configuring {self.tree}"):
                 core.run(["meson", "setup", *_MINIMAL, self.objects, self.source],
                          log=log, env=self.env)
+            options.write_text("\0".join(_MINIMAL))
         with core.step(f"building {self.tree}, {variant}") as progress:
             core.run(["ninja", "-C", self.objects], log=log, env=self.env, progress=progress)
         with core.fresh_dir(self.root / variant) as folder:
@@ -206,8 +213,7 @@ def build_environment():
 
     A python3 of the user's own, first in PATH, may lack pyelftools while the system's has it.
     """
-    distro.need({"meson": "meson", "ninja": "ninja-build", "gcc": "gcc", "git": "git",
-                 "pkg-config": "pkg-config", "/usr/include/stdio.h": "libc6-dev"})
+    distro.need(NEED)
     env = dict(os.environ, LC_ALL="C.UTF-8")
     for attempt in ("as it is", "system first", "installed"):
         if attempt == "installed":

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,9 @@ from . import (accelerator, conversation, core, distro, guest_files, guest_image
 # Seconds in which a guest that lives on KVM has spoken, and in which any has started the command.
 KVM_SPEAKS_WITHIN = 8
 STARTS_WITHIN = 150
+
+# Programs, by the package that has them.
+NEED = {qemu.PROGRAM: "qemu-system-x86"}
 
 TIMED_OUT = 124
 LOGS_KEPT = 20
@@ -84,7 +88,10 @@ def boot(options, *, on_line=None, sinks=None, keyboard=None):
     Raises Usage for what cannot be done as asked, Infrastructure if the guest could not report
     how the command ended. Call it from a thread that lives as long: QEMU dies with its thread.
     """
-    distro.need({options.qemu: "qemu-system-x86"})
+    if options.qemu == qemu.PROGRAM:
+        distro.need(NEED)
+    elif shutil.which(options.qemu) is None:
+        raise core.Usage(f"--qemu {options.qemu}: no such program")
     kernel = guest_kernel.obtain(options.kernel, options.modules)
     with contextlib.ExitStack() as stack:
         def scratch():

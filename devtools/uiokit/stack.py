@@ -124,7 +124,9 @@ class Workshop:
         for name in topic.new_files:
             target = self.folder / name
             if target.exists():
-                raise core.NotHeld(f"{topic.name}: {name} already exists in {self.tree}")
+                raise core.NotHeld(
+                    f"{topic.name}: {name} already exists in {self.tree}, and differs: the tree "
+                    "carries another version of this topic; start from the base without it")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes((core.TOP / name).read_bytes())
         for name, diff in topic.diffs(self.tree.version).items():
