@@ -151,9 +151,9 @@ int
 uio_ready(struct uio_dev *dev)
 {
 	const int command = uio_command_sysfs(dev->pci);
-
 	int bar = 0;
 
+	/* Any BAR will do for the cases that take its address. */
 	while (bar < PCI_MAX_RESOURCE - 1 && dev->pci->mem_resource[bar].addr == NULL)
 		bar++;
 	uio_shared->bar_addr = dev->pci->mem_resource[bar].addr;
@@ -200,7 +200,7 @@ uio_check_flow(struct uio_dev *dev)
 	ret = nvme_identify(ctrl, NVME_CNS_CONTROLLER, 0);
 	if (ret == 0)
 		ret = uio_flow_read(dev, &dev->ioq);
-	if (ret != 0)
+	if (ret != 0 || ctrl->io_queues < UIO_QID_A)
 		return ret;
 
 	ret = nvme_qpair_create(ctrl, &qp, UIO_QID_A);
@@ -276,6 +276,8 @@ uio_release(struct uio_dev *dev)
 	if (dev->is_nvme)
 		nvme_ctrl_free(&dev->ctrl);
 	dev->in_use = false;
+	dev->reads = 0;
+	dev->flow_error[0] = '\0';
 
 	/* The kernel cleared bus master with the last close of /dev/uioX, which unmap did. */
 	if (!stopped)

@@ -127,10 +127,9 @@ uio_read_config_on(struct uio_peer *peer, struct rte_pci_device *pci)
 }
 
 static int
-uio_detach(struct uio_peer *peer, struct rte_pci_device *pci)
+uio_detach(struct uio_peer *peer __rte_unused, struct rte_pci_device *pci)
 {
 	rte_pci_unmap_device(pci);
-	peer->uio_fds = uio_count_fds("/dev/uio", peer->what, sizeof(peer->what));
 	return 0;
 }
 

@@ -3,6 +3,7 @@
  */
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -37,7 +38,7 @@ uio_accept(struct rte_pci_device *pci)
 static int
 uio_check_process(void)
 {
-	char path[PATH_MAX];
+	char config[PATH_MAX], path[PATH_MAX];
 
 	if (geteuid() != 0)
 		return uio_skip("not root, which /dev/uioX and IOVA need: run with sudo");
@@ -46,10 +47,11 @@ uio_check_process(void)
 				"and run without --no-huge");
 	if (rte_eal_iova_mode() != RTE_IOVA_PA)
 		return uio_skip("IOVA are not physical addresses: run with --iova-mode=pa");
-	snprintf(path, sizeof(path), "%s/config", rte_eal_get_runtime_dir());
-	if (access(path, F_OK) != 0)
-		return uio_skip("no %s for secondaries to find: run without --in-memory and "
-				"--no-shconf", path);
+	/* That the file exists is not enough: an earlier process may have left it. */
+	snprintf(config, sizeof(config), "%s/config", rte_eal_get_runtime_dir());
+	if (realpath(config, path) == NULL || uio_count_maps(path) == 0)
+		return uio_skip("no %s for secondaries to share: run without --in-memory and "
+				"--no-shconf", config);
 
 	return TEST_SUCCESS;
 }

@@ -24,7 +24,7 @@
 #include "pci_uio_test.h"
 
 /* Time for a secondary to reach a state or to end; its whole life is some tenths of a second. */
-#define UIO_SPAWN_TIMEOUT_MS 20000
+#define UIO_SPAWN_TIMEOUT_MS 30000
 /* How often to look. Each time takes CPU time from the secondaries, in a VM in particular. */
 #define UIO_POLL_US 2000
 #define UIO_LOG_LINES 40
@@ -165,32 +165,23 @@ uio_spawn(struct uio_dev *dev, unsigned int slot, const char *role,
 		const struct uio_spawn_args *args)
 {
 	static const struct uio_spawn_args none;
+	const struct uio_spawn_args *a = args != NULL ? args : &none;
 	char prefix[PATH_MAX], cpu[16], env[128];
-	const char *argv[16];
-	unsigned int nb = 0;
+	const char *const argv[] = {
+		prgname, a->prefix != NULL ? "--proc-type=primary" : "--proc-type=secondary",
+		prefix, "--iova-mode=pa", "--no-telemetry", "-l", cpu,
+		"-a", a->allow != NULL ? a->allow : dev->pci->name,
+		a->option, /* which is the last one, or already the end */
+		NULL,
+	};
 	int ret;
 
-	if (args == NULL)
-		args = &none;
 	memset(&uio_shared->peers[slot], 0, sizeof(uio_shared->peers[slot]));
-	uio_shared->peers[slot].arg = args->arg;
-
+	uio_shared->peers[slot].arg = a->arg;
 	snprintf(prefix, sizeof(prefix), "--file-prefix=%s",
-			args->prefix != NULL ? args->prefix : uio_file_prefix());
+			a->prefix != NULL ? a->prefix : uio_file_prefix());
 	snprintf(cpu, sizeof(cpu), "%d", uio_other_cpu());
 	snprintf(env, sizeof(env), UIO_ENV_ROLE "=%s,%u,%s", role, slot, dev->pci->name);
-	argv[nb++] = prgname;
-	argv[nb++] = args->prefix != NULL ? "--proc-type=primary" : "--proc-type=secondary";
-	argv[nb++] = prefix;
-	argv[nb++] = "--iova-mode=pa";
-	argv[nb++] = "--no-telemetry";
-	argv[nb++] = "-l";
-	argv[nb++] = cpu;
-	argv[nb++] = "-a";
-	argv[nb++] = args->allow != NULL ? args->allow : dev->pci->name;
-	if (args->option != NULL)
-		argv[nb++] = args->option;
-	argv[nb] = NULL;
 
 	uio_forget(slot);
 	strlcpy(uio_children[slot].role, role, sizeof(uio_children[slot].role));

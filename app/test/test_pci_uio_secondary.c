@@ -204,23 +204,30 @@ uio_count_wanted(void)
 static void
 uio_run_case(const struct uio_case *c, struct uio_dev *dev, unsigned int number)
 {
+	char on[32] = "";
 	int ret;
 
+	/* Of several devices, the line says which. */
+	if (uio_devices_nb > 1)
+		snprintf(on, sizeof(on), " [%s]", dev->pci->name);
 	uio_why[0] = '\0';
 	ret = uio_ready(dev);
 	if (ret == TEST_SUCCESS)
 		ret = c->run(dev);
 	uio_reap();
+	/* A case that failed may leave queues behind: the next one starts with a recovery. */
+	if (ret == TEST_FAILED)
+		dev->flowing = false;
 
 	if (ret == TEST_SUCCESS) {
 		uio_passed++;
-		printf("ok %u - %s\n", number, c->claim);
+		printf("ok %u - %s%s\n", number, c->claim, on);
 	} else if (ret == TEST_SKIPPED) {
 		uio_skipped++;
-		printf("ok %u - %s # SKIP %s\n", number, c->claim, uio_why);
+		printf("ok %u - %s%s # SKIP %s\n", number, c->claim, on, uio_why);
 	} else {
 		uio_failed++;
-		printf("not ok %u - %s: %s\n", number, c->claim, uio_why);
+		printf("not ok %u - %s%s: %s\n", number, c->claim, on, uio_why);
 	}
 	fflush(stdout);
 }
