@@ -180,6 +180,11 @@ event_has_type_info_and_log(void)
 	EXPECT(event.info, 0xff);
 	EXPECT(event.lid, 0xff);
 
+	event = nvme_event_decode(0x00020305, 0);
+	EXPECT(event.type, 5);
+	EXPECT(event.info, 3);
+	EXPECT(event.lid, 2);
+
 	event = nvme_event_decode(0, 1 << 25 | 0x05 << 17);
 	EXPECT(event.status, 0x105);
 }
