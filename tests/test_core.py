@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from uiokit import core
+from uiokit import core, programs
 
 
 def ended(main):
@@ -77,18 +77,18 @@ def test_fresh_dir_is_whole_or_absent(tmp_path):
 
 def test_failed_program_is_quoted():
     with pytest.raises(core.Infrastructure) as caught:
-        core.run(["sh", "-c", "echo because; exit 3"])
+        programs.run(["sh", "-c", "echo because; exit 3"])
     assert "because" in str(caught.value) and "ended with 3" in str(caught.value)
 
 
 def test_program_that_finds_the_disk_full_gets_the_same_advice():
     with pytest.raises(core.Infrastructure, match="UIO_BUILD_DIR"):
-        core.run(["sh", "-c", "echo No space left on device; exit 1"])
+        programs.run(["sh", "-c", "echo No space left on device; exit 1"])
 
 
 def test_missing_program_is_named():
     with pytest.raises(core.Infrastructure, match="cannot run no-such-program"):
-        core.run(["no-such-program"])
+        programs.run(["no-such-program"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -97,8 +97,8 @@ def test_interrupt_ends_children_too(tmp_path, number):
     script = textwrap.dedent(f"""
         import sys
         sys.path.insert(0, {str(core.TOP / 'devtools')!r})
-        from uiokit import core
-        core.entry(lambda argv: core.run(["sh", "-c", "echo $$ >{note}; sleep 60 & wait"]))
+        from uiokit import core, programs
+        core.entry(lambda argv: programs.run(["sh", "-c", "echo $$ >{note}; sleep 60 & wait"]))
         """)
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
     deadline = time.monotonic() + 10
@@ -110,3 +110,17 @@ def test_interrupt_ends_children_too(tmp_path, number):
     assert b"interrupted" in process.stderr.read()
     with pytest.raises(ProcessLookupError):
         os.kill(int(note.read_text()), 0)
+
+
+def test_interrupt_while_a_program_starts_ends_it(monkeypatch):
+    class Interrupted(subprocess.Popen):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            started.append(self.pid)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    started = []
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    assert ended(lambda _argv: programs.run(["sleep", "60"])) == core.INTERRUPTED
+    with pytest.raises(ProcessLookupError):
+        os.kill(started[0], 0)

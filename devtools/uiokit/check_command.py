@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 
-from . import core, distro, dpdk_build, dpdk_tree, guest_image, lab
+from . import core, distro, dpdk_build, dpdk_tree, guest_image, lab, programs
 
 _NEED = {
     "lint": {"shellcheck": "shellcheck", "flake8": "flake8", "codespell": "codespell"},
@@ -43,7 +43,7 @@ def main(argv):
     else:
         shutil.rmtree(folder)
     with core.step("setting up the tests"):
-        core.run(setup)
+        programs.run(setup)
     log = folder / "meson-logs" / "testlog.json"
     log.unlink(missing_ok=True)
     command = ["meson", "test", "-C", str(folder), "--print-errorlogs", "--num-processes", "2"]
@@ -60,13 +60,8 @@ def main(argv):
 
 def _follow(command):
     """Run with output straight to ours, and return its exit code; an interrupt ends it."""
-    process = subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL)
-    try:
-        process.wait()
-    except BaseException:
-        core.end_process(process)
-        raise
-    return process.returncode
+    with programs.running(command, stdin=subprocess.DEVNULL) as process:
+        return process.wait()
 
 
 def _count(results):

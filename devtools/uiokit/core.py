@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""What every command shares: exit codes, errors, progress, child processes, files."""
+"""What every command shares: exit codes, errors, interrupts, progress, files."""
 
 import contextlib
 import errno
 import os
 import pathlib
-import re
-import shlex
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,7 +25,7 @@ INTERRUPTED = 130
 # Seconds between signs of life where there is no terminal to redraw.
 _SHOW_EVERY = 20
 
-_MAKE_ROOM = "free some space (2 GiB are enough), or set UIO_BUILD_DIR to a folder on another disk"
+MAKE_ROOM = "free some space (2 GiB are enough), or set UIO_BUILD_DIR to a folder on another disk"
 
 
 class Problem(Exception):
@@ -63,7 +60,7 @@ def entry(main):
     """Run a command's main(argv) and turn its result or Problem into the exit code."""
     name = os.path.basename(sys.argv[0])
     # A killed terminal or CI job must unwind like Ctrl-C: children ended, files whole.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _interrupt)
     # Run from a git hook, these would send our git commands to the caller's repository.
@@ -85,7 +82,7 @@ def entry(main):
     except OSError as error:
         advice = ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            advice = f": {_MAKE_ROOM}"
+            advice = f": {MAKE_ROOM}"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             advice = ": not for this user to write; set UIO_BUILD_DIR to a folder that is"
         where = f" ({error.filename})" if error.filename else ""
@@ -97,8 +94,26 @@ def entry(main):
         sys.exit(INFRASTRUCTURE)
 
 
+_interrupts = {"held": False, "pending": False}
+
+
 def _interrupt(_number, _frame):
-    raise KeyboardInterrupt
+    _interrupts["pending"] = _interrupts["held"]
+    if not _interrupts["held"]:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def interrupts_held():
+    """Put off an interrupt to the end of the block, which must be short."""
+    _interrupts["held"] = True
+    try:
+        yield
+    finally:
+        _interrupts["held"] = False
+        if _interrupts["pending"]:
+            _interrupts["pending"] = False
+            raise KeyboardInterrupt
 
 
 def say(text):
@@ -142,61 +157,6 @@ def build_dir(*parts):
     path = path.joinpath(*parts)
     path.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def end_process(process):
-    """End a child that was started in its own session, and everything it started."""
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=3)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def run(argv, *, log=None, cwd=None, env=None, stdin=None, check=True, problem=Infrastructure,
-        progress=None):
-    """Run a program to its end and return its CompletedProcess with text output.
-
-    With log=, output goes to that file as it comes, and progress= (see step) is shown the last
-    "[done/all]" in it, as ninja prints it. A failure raises `problem` with the command line and the
-    last lines it printed, unless check is False. Nothing survives an interrupt.
-    """
-    argv = [str(arg) for arg in argv]
-    with contextlib.ExitStack() as stack:
-        if log is None:
-            out = stack.enter_context(tempfile.TemporaryFile("w+", errors="replace"))
-        else:
-            out = stack.enter_context(open(log, "w+", errors="replace"))
-        try:
-            process = subprocess.Popen(
-                argv, cwd=cwd, env=env, text=True, errors="replace", start_new_session=True,
-                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-                stdout=out, stderr=subprocess.STDOUT if log else subprocess.PIPE)
-        except (FileNotFoundError, PermissionError) as error:
-            raise Infrastructure(f"cannot run {argv[0]} in {cwd or os.getcwd()}: "
-                                 f"{error.strerror}") from None
-        try:
-            while progress and process.poll() is None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=1)
-                steps = re.findall(r"\[\d+/\d+\]", pathlib.Path(log).read_text(errors="replace"))
-                progress(steps[-1] if steps else "")
-            _, err = process.communicate(stdin)
-        except BaseException:
-            end_process(process)
-            raise
-        out.seek(0)
-        done = subprocess.CompletedProcess(argv, process.returncode, out.read(), err or "")
-    if check and done.returncode != 0:
-        tail = "\n".join("    " + line for line in (done.stdout + done.stderr).splitlines()[-15:])
-        kept = f"\n  whole log: {log}" if log else ""
-        if os.strerror(errno.ENOSPC) in done.stdout + done.stderr:
-            kept += f"\n  {_MAKE_ROOM}"
-        raise problem(f"`{shlex.join(argv)}` ended with {done.returncode}:\n{tail}{kept}")
-    return done
 
 
 def replace_file(path, data, mode=None):

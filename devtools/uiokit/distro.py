@@ -9,7 +9,7 @@ import re
 import shutil
 import time
 
-from . import core
+from . import core, programs
 
 _LISTS_MAX_AGE = 24 * 3600
 
@@ -35,7 +35,7 @@ def install(packages, why):
             f"(Debian calls it {' '.join(packages)})")
     if os.geteuid() == 0:
         prefix = []
-    elif shutil.which("sudo") and core.run(["sudo", "-n", "true"], check=False).returncode == 0:
+    elif shutil.which("sudo") and programs.run(["sudo", "-n", "true"], check=False).returncode == 0:
         prefix = ["sudo", "-n"]
     else:
         raise core.Infrastructure(
@@ -44,10 +44,10 @@ def install(packages, why):
     if prefix:
         prefix += ["env", "DEBIAN_FRONTEND=noninteractive"]
     with core.step(f"installing {' '.join(packages)} ({why})"):
-        if core.run(prefix + command, env=env, check=False).returncode != 0:
+        if programs.run(prefix + command, env=env, check=False).returncode != 0:
             # Package lists absent or older than the mirror.
-            core.run(prefix + ["apt-get", "update"], env=env)
-            core.run(prefix + command, env=env)
+            programs.run(prefix + ["apt-get", "update"], env=env)
+            programs.run(prefix + command, env=env)
 
 
 def apt_get(*args, cwd=None):
@@ -134,10 +134,10 @@ def _apt(program, *args, cwd=None):
     stamp = state / "updated"
     if changed or not stamp.exists() or time.time() - stamp.stat().st_mtime > _LISTS_MAX_AGE:
         with core.step("fetching package lists into a private apt state"):
-            done = core.run(["apt-get", "update"], env=env, check=False)
+            done = programs.run(["apt-get", "update"], env=env, check=False)
         if done.returncode == 0 and not re.search(r"(?m)^[EW]: .*[Ff]ailed", done.stderr):
             stamp.touch()
         elif not any(lists.glob("*_Sources*")):
             raise core.Infrastructure(f"cannot fetch package lists:\n{done.stderr.strip()}\n"
                                       "check the network and the sources in /etc/apt")
-    return core.run([program, *args], cwd=cwd, env=env).stdout
+    return programs.run([program, *args], cwd=cwd, env=env).stdout

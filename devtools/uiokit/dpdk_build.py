@@ -16,7 +16,7 @@ import os
 import pathlib
 import shutil
 
-from . import core, distro, dpdk_tree, series, stack
+from . import core, distro, dpdk_tree, programs, series, stack
 
 # Programs, by the package that has them.
 NEED = {"meson": "meson", "ninja": "ninja-build", "gcc": "gcc", "git": "git",
@@ -47,7 +47,7 @@ def distribution_source():
             version = described.stem.split("_", 1)[1]
             with core.fresh_dir(cache / f"dpdk-{version}") as target:
                 target.rmdir()
-                core.run(["dpkg-source", "--no-copy", "-x", described, target], cwd=download)
+                programs.run(["dpkg-source", "--no-copy", "-x", described, target], cwd=download)
         shutil.rmtree(cache / "download")
     return dpdk_tree.Tree(cache / f"dpdk-{version}")
 
@@ -119,11 +119,11 @@ class Build:
         if not (options.is_file() and options.read_text() == "\0".join(_MINIMAL)):
             shutil.rmtree(self.objects, ignore_errors=True)
             with core.step(f"configuring {self.tree}"):
-                core.run(["meson", "setup", *_MINIMAL, self.objects, self.source],
-                         log=log, env=self.env)
+                programs.run(["meson", "setup", *_MINIMAL, self.objects, self.source],
+                             log=log, env=self.env)
             options.write_text("\0".join(_MINIMAL))
         with core.step(f"building {self.tree}, {variant}") as progress:
-            core.run(["ninja", "-C", self.objects], log=log, env=self.env, progress=progress)
+            programs.run(["ninja", "-C", self.objects], log=log, env=self.env, progress=progress)
         with core.fresh_dir(self.root / variant) as folder:
             for path in (self.objects / "drivers").glob(f"{LIBRARY}*"):
                 if path.is_symlink() or path.is_file():
@@ -221,8 +221,8 @@ def build_environment():
         if attempt != "as it is":
             env["PATH"] = f"/usr/bin:/bin:{os.environ['PATH']}"
         found = shutil.which("python3", path=env["PATH"])
-        if found and core.run([found, "-c", "import elftools"], env=env,
-                              check=False).returncode == 0:
+        if found and programs.run([found, "-c", "import elftools"], env=env,
+                                  check=False).returncode == 0:
             return env
     raise core.Infrastructure("python3 does not find elftools: install pyelftools for the python3 "
                               f"that is first in PATH ({found})")

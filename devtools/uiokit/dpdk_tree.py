@@ -8,7 +8,7 @@ import os
 import pathlib
 import re
 
-from . import core
+from . import core, programs
 
 COMMON = "drivers/bus/pci/pci_common_uio.c"
 LINUX = "drivers/bus/pci/linux/pci_uio.c"
@@ -43,7 +43,7 @@ class Tree:
     def git(self, *args, **keywords):
         """Run git in the tree and return its standard output, stripped."""
         keywords.setdefault("problem", core.Infrastructure)
-        return core.run(["git", "-C", self.path, *args], **keywords).stdout.strip()
+        return programs.run(["git", "-C", self.path, *args], **keywords).stdout.strip()
 
     def files(self):
         """The paths that make up the source, relative; a build folder in it is left out."""

@@ -9,7 +9,7 @@ import re
 import struct
 import sys
 
-from . import core
+from . import programs
 
 MAGIC = b"\x7fELF"
 PT_DYNAMIC = 2
@@ -72,7 +72,7 @@ def libraries(path, library_path):
     # This is what ldd does, but faster. musl's loader would run the program if not told.
     listing = ["--list"] if "musl" in loader else []
     env = dict(os.environ, LC_ALL="C", LD_LIBRARY_PATH=library_path, LD_TRACE_LOADED_OBJECTS="1")
-    listed = core.run([loader, *listing, path], env=env, check=False).stdout
+    listed = programs.run([loader, *listing, path], env=env, check=False).stdout
     found, missing = [], []
     for line in listed.splitlines():
         if lost := re.match(r"\s*(\S+) => not found", line):

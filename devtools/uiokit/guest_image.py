@@ -8,7 +8,7 @@ import pathlib
 import shlex
 import stat
 
-from . import core, distro, elf, guest_kernel
+from . import core, distro, elf, guest_kernel, programs
 from .cpio import Archive
 
 INIT = pathlib.Path(__file__).with_name("guest-init")
@@ -83,7 +83,7 @@ def busybox():
     with core.step("getting busybox-static"), core.fresh_dir(unpacked) as folder:
         distro.apt_get("download", "busybox-static", cwd=folder)
         package, = folder.glob("busybox-static_*.deb")
-        core.run(["dpkg-deb", "-x", package, folder])
+        programs.run(["dpkg-deb", "-x", package, folder])
         package.unlink()
     return unpacked / "bin/busybox"
 
@@ -91,7 +91,7 @@ def busybox():
 def _add_busybox(archive):
     program = busybox()
     archive.file("/bin/busybox", program, 0o755)
-    for applet in core.run([program, "--list"]).stdout.split():
+    for applet in programs.run([program, "--list"]).stdout.split():
         if f"/usr/bin/{applet}" not in archive:
             archive.link(f"/bin/{applet}", "/bin/busybox")
 

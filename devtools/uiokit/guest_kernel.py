@@ -5,6 +5,7 @@
 
 import dataclasses
 import fcntl
+import contextlib
 import hashlib
 import pathlib
 import re
@@ -13,7 +14,7 @@ import subprocess
 import tarfile
 import tempfile
 
-from . import core, distro, kernel_image
+from . import core, distro, kernel_image, programs
 
 # Meta packages that lead to the newest kernel: Debian's, Ubuntu's.
 META_PACKAGES = ("linux-image-amd64", "linux-image-generic")
@@ -142,7 +143,8 @@ def _unpack(debs):
     """Unpack what is needed of kernel packages into one folder of the build directory, once."""
     key = hashlib.sha256(WANTED.pattern.encode())
     for deb in debs:
-        about = core.run(["dpkg-deb", "-f", deb, "Package", "Version"], problem=core.Usage).stdout
+        about = programs.run(["dpkg-deb", "-f", deb, "Package", "Version"],
+                             problem=core.Usage).stdout
         key.update(f"{about}{deb.stat().st_size}".encode())
     folder = core.build_dir("kernel") / f"{debs[0].name.split('_')[0]}-{key.hexdigest()[:12]}"
     if not folder.is_dir():
@@ -153,10 +155,10 @@ def _unpack(debs):
 
 
 def _unpack_wanted(deb, folder):
-    source = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE,
-                              stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        with tarfile.open(fileobj=source.stdout, mode="r|") as archive:
+    with programs.running(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL) as source:
+        with contextlib.suppress(tarfile.TarError), \
+                tarfile.open(fileobj=source.stdout, mode="r|") as archive:
             for member in archive:
                 if member.isfile() and WANTED.match(member.name):
                     path = folder / pathlib.PurePath("/", member.name).relative_to("/")
@@ -165,10 +167,6 @@ def _unpack_wanted(deb, folder):
                         shutil.copyfileobj(archive.extractfile(member), file)
         source.stdout.read()
         source.wait()
-    except tarfile.TarError:
-        source.wait()
-    finally:
-        core.end_process(source)
     if source.returncode != 0:
         raise core.Usage(f"{deb}: dpkg-deb cannot unpack it to its end: is it whole?")
 

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 
-from . import core
+from . import core, programs
 
 PROGRAM = "qemu-system-x86_64"
 
@@ -98,7 +98,7 @@ def _inherited(file):
 
 def version(program):
     """QEMU's version, as one word."""
-    shown = core.run([program, "--version"]).stdout
+    shown = programs.run([program, "--version"]).stdout
     found = re.search(r"version (\S+)", shown)
     return found[1] if found else "unknown"
 
@@ -118,13 +118,10 @@ def running(argv, files, errors):
         if os.getppid() != parent:
             os._exit(1)
 
-    process = subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, start_new_session=True,
-        pass_fds=[file.fileno() for file in files], preexec_fn=die_with_parent)
-    try:
+    with programs.running(argv, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors,
+                          pass_fds=[file.fileno() for file in files],
+                          preexec_fn=die_with_parent) as process:
         yield process
-    finally:
-        core.end_process(process)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import re
 import subprocess
 import tempfile
 
-from . import core, series, stack
+from . import core, programs, series, stack
 
 _SIGN_OFF = re.compile(r"(?m)^Signed-off-by: .*\n?")
 
@@ -90,7 +90,7 @@ def _output(tree, *args):
 
 def _refuse_unsaved(path):
     """An edit of the payload that git does not have would be lost for good."""
-    done = core.run(["git", "-C", core.TOP, "status", "--porcelain", "--", path], check=False)
+    done = programs.run(["git", "-C", core.TOP, "status", "--porcelain", "--", path], check=False)
     if done.returncode == 0 and done.stdout.strip() and path.exists():
         raise core.Usage(f"{path.relative_to(core.TOP)} has changes that are not committed, and "
                          "refresh would overwrite them; commit or stash them first")

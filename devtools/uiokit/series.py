@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 
-from . import core, stack
+from . import core, programs, stack
 
 BRANCH = "uio-secondary"
 
@@ -135,10 +135,10 @@ def export(tree, topics, folder):
         shop.git("config", "branch.base.description", (stack.SERIES / "cover").read_text())
         out = shop.folder / ".git" / "mails"
         # git's own default context and hunk placement: what reviewers are used to.
-        core.run(["git", "format-patch", "-q", "--cover-letter", "--cover-from-description=subject",
-                  "--no-signature", "--zero-commit", "--no-thread",
-                  f"--subject-prefix={_prefix(tree)}", f"-{int(count) - 1}", "-o", out],
-                 cwd=shop.folder, env=env)
+        programs.run(["git", "format-patch", "-q", "--cover-letter", "--no-thread",
+                      "--cover-from-description=subject", "--no-signature", "--zero-commit",
+                      f"--subject-prefix={_prefix(tree)}", f"-{int(count) - 1}", "-o", out],
+                     cwd=shop.folder, env=env)
         folder = pathlib.Path(folder)
         mails = sorted(out.iterdir())
         folder.mkdir(parents=True, exist_ok=True)
@@ -156,8 +156,8 @@ def export(tree, topics, folder):
 
 def user_identity(path):
     """`Name <mail>` as git knows the user; never made up."""
-    done = core.run(["git", "-C", path, "-c", "user.useConfigOnly=true", "var", "GIT_AUTHOR_IDENT"],
-                    check=False)
+    done = programs.run(["git", "-C", path, "-c", "user.useConfigOnly=true",
+                         "var", "GIT_AUTHOR_IDENT"], check=False)
     match = re.match(r"(.+ <.+>) \d+ ", done.stdout)
     if done.returncode != 0 or not match:
         raise core.Usage("git does not know who signs off: run git config --global user.name and "
@@ -187,8 +187,9 @@ def _moment():
     if "SOURCE_DATE_EPOCH" in os.environ:
         return f"@{int(os.environ['SOURCE_DATE_EPOCH'])} +0000"
     with contextlib.suppress(core.Infrastructure):
-        return "@" + core.run(["git", "-C", core.TOP, "log", "-1", "--format=%ct +0000",
-                               "--", "series", "drivers", "app", "doc", "*.diff"]).stdout.strip()
+        said = programs.run(["git", "-C", core.TOP, "log", "-1", "--format=%ct +0000",
+                             "--", "series", "drivers", "app", "doc", "*.diff"]).stdout
+        return "@" + said.strip()
     return f"@{int((stack.SERIES / 'order').stat().st_mtime)} +0000"
 
 

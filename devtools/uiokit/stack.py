@@ -15,7 +15,7 @@ import pathlib
 import re
 import tempfile
 
-from . import core
+from . import core, programs
 
 SERIES = core.TOP / "series"
 # The user's own git settings must not decide how a diff looks, nor whether it fits.
@@ -111,8 +111,8 @@ class Workshop:
         self.git("add", "-A", "-f")
 
     def git(self, *args, check=True, problem=core.Infrastructure, stdin=None, env=None):
-        return core.run(["git", *args], cwd=self.folder, check=check, problem=problem,
-                        stdin=stdin, env={**(env or os.environ), **NO_CONFIG})
+        return programs.run(["git", *args], cwd=self.folder, check=check, problem=problem,
+                            stdin=stdin, env={**(env or os.environ), **NO_CONFIG})
 
     def contents(self):
         """{path: bytes, or None for no such file} as the files stand now."""
