@@ -26,7 +26,7 @@
 /* Time for a secondary to reach a state or to end; its whole life is some tenths of a second. */
 #define UIO_SPAWN_TIMEOUT_MS 30000
 /* How often to look. Each time takes CPU time from the secondaries, in a VM in particular. */
-#define UIO_POLL_US 2000
+#define UIO_POLL_US 10000
 #define UIO_LOG_LINES 40
 
 struct uio_shared *uio_shared;

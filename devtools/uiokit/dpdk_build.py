@@ -30,6 +30,7 @@ LIBRARY = "librte_bus_pci.so"
 _MINIMAL = ["-Ddefault_library=shared", "-Ddisable_libs=*",
             "-Denable_drivers=bus/pci,bus/vdev,mempool/ring", "-Denable_apps=test",
             "-Dtests=true", "-Dplatform=generic", "-Ddeveloper_mode=disabled",
+            "-Dmax_lcores=16", "-Dmax_numa_nodes=2",
             "--buildtype=debug"]
 
 
