@@ -30,7 +30,7 @@ def main(argv):
     distro.need({**dpdk_build.NEED, **lab.NEED})
     guest_kernel.obtain(options.kernel, options.modules)
     tree = dpdk_build.source(options.dpdk)
-    build = dpdk_build.Build(tree)
+    build = dpdk_build.Build(tree, options.sanitize)
     core.say(f"{tree}: {build.diagnosis} ({build.evidence})")
     folders = build.variants()
     if options.only == dpdk_build.PATCHED and dpdk_build.PATCHED not in folders:
@@ -103,6 +103,13 @@ def _guest(options, folder, program, diagnosis):
     cases = _SHORT if not (options.all or options.full) else ()
     if diagnosis == "not-affected":
         cases = _BEFORE_THE_BUG
+    if options.sanitize:
+        # AddressSanitizer keeps its shadow where EAL maps memory by default.
+        command.append("--base-virtaddr=0x200000000000")
+        # An error ends its process with a code that no case expects.
+        env.update(ASAN_OPTIONS="exitcode=99:detect_stack_use_after_return=1",
+                   UBSAN_OPTIONS="halt_on_error=1:exitcode=99:print_stacktrace=1",
+                   PCI_UIO_SECONDARY_TIME_SCALE="4")
     if options.filter or cases:
         env["PCI_UIO_SECONDARY_CASES"] = options.filter or ",".join(cases)
     # A drive with SR-IOV is one with extended capabilities, and else like any other.
@@ -110,6 +117,7 @@ def _guest(options, folder, program, diagnosis):
                        modules=options.modules, accel=options.accel,
                        nvme=options.nvme - 1, nvme_sriov=True,
                        device=options.device, uio=options.uio, hugepages=64,
+                       mem=1536 if options.sanitize else None,
                        take=[(folder, "/dpdk")], env=env, timeout=options.timeout)
 
 
@@ -148,6 +156,8 @@ def _options(argv):
     parser.add_argument("--full", action="store_true",
                         help=f"every case, and {_REPEAT_FULL} secondaries that come and go in the "
                         f"one about that instead of {_REPEAT}")
+    parser.add_argument("--sanitize", action="store_true",
+                        help="build DPDK with AddressSanitizer and UndefinedBehaviorSanitizer")
     parser.add_argument("--nvme", type=int, default=1, metavar="N", choices=range(1, 9),
                         help="number of drives, 1 to 8; each is tested")
     parser.add_argument("--device", action="append", default=[], metavar="DEVICE",

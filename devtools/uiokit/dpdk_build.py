@@ -30,8 +30,10 @@ LIBRARY = "librte_bus_pci.so"
 _MINIMAL = ["-Ddefault_library=shared", "-Ddisable_libs=*",
             "-Denable_drivers=bus/pci,bus/vdev,mempool/ring", "-Denable_apps=test",
             "-Dtests=true", "-Dplatform=generic", "-Ddeveloper_mode=disabled",
-            "-Dmax_lcores=16", "-Dmax_numa_nodes=2",
-            "--buildtype=debug"]
+            "--buildtype=debug",
+            # An EAL looks for each possible lcore on each possible node, in every secondary.
+            "-Dmax_lcores=16", "-Dmax_numa_nodes=2"]
+_SANITIZED = ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1"]
 
 
 def distribution_source():
@@ -61,10 +63,11 @@ def source(path=None):
 class Build:
     """The prepared tree, its build and the variants of one DPDK."""
 
-    def __init__(self, tree):
+    def __init__(self, tree, sanitize=False):
         self.tree = tree
+        self.options = _MINIMAL + (_SANITIZED if sanitize else [])
         key = hashlib.sha256(str(tree.path).encode()).hexdigest()[:8]
-        self.root = core.build_dir("dpdk", f"{tree.text}-{key}")
+        self.root = core.build_dir("dpdk", f"{tree.text}-{key}{'-sanitized' * sanitize}")
         self.source = self.root / "tree"
         self.objects = self.root / "objects"
         self.env = build_environment()
@@ -106,7 +109,7 @@ class Build:
         return made
 
     def stock_key(self, fingerprint):
-        return hashlib.sha256("\0".join([fingerprint, *_MINIMAL]).encode()).hexdigest()
+        return hashlib.sha256("\0".join([fingerprint, *self.options]).encode()).hexdigest()
 
     def stock_is_current(self, fingerprint):
         stamp = self.root / STOCK / "stamp"
@@ -116,13 +119,13 @@ class Build:
         """Bring the prepared tree to a variant, build, and keep its bus driver."""
         self.prepare(fingerprint, stack.overlay(self.tree, topics))
         log = self.root / f"build-{variant}.log"
-        options = self.objects / "options"
-        if not (options.is_file() and options.read_text() == "\0".join(_MINIMAL)):
+        stamp = self.objects / "options"
+        if not (stamp.is_file() and stamp.read_text() == "\0".join(self.options)):
             shutil.rmtree(self.objects, ignore_errors=True)
             with core.step(f"configuring {self.tree}"):
-                programs.run(["meson", "setup", *_MINIMAL, self.objects, self.source],
+                programs.run(["meson", "setup", *self.options, self.objects, self.source],
                              log=log, env=self.env)
-            options.write_text("\0".join(_MINIMAL))
+            stamp.write_text("\0".join(self.options))
         with core.step(f"building {self.tree}, {variant}") as progress:
             programs.run(["ninja", "-C", self.objects], log=log, env=self.env, progress=progress)
         with core.fresh_dir(self.root / variant) as folder:
