@@ -151,11 +151,11 @@ int
 uio_ready(struct uio_dev *dev)
 {
 	const int command = uio_command_sysfs(dev->pci);
-	int bar = 0;
+	int bar = PCI_MAX_RESOURCE - 1;
 
-	/* Any BAR will do for the cases that take its address. */
-	while (bar < PCI_MAX_RESOURCE - 1 && dev->pci->mem_resource[bar].addr == NULL)
-		bar++;
+	/* For the cases that take its address the last one, so that those before are mapped. */
+	while (bar > 0 && dev->pci->mem_resource[bar].addr == NULL)
+		bar--;
 	uio_shared->bar_addr = dev->pci->mem_resource[bar].addr;
 	uio_shared->bar_len = dev->pci->mem_resource[bar].len;
 	if (dev->dead)

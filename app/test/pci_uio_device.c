@@ -32,6 +32,7 @@ static const struct rte_pci_id uio_ids[] = {
 	},
 	{ RTE_PCI_DEVICE(0x1234, 0x11e8) }, /* edu */
 	{ RTE_PCI_DEVICE(0x8086, 0x10d3) }, /* e1000e */
+	{ RTE_PCI_DEVICE(0x15ad, 0x07b0) }, /* vmxnet3 */
 	{ .vendor_id = 0 },
 };
 
@@ -187,6 +188,17 @@ uio_count_maps(const char *part)
 	while (fgets(line, sizeof(line), maps) != NULL)
 		count += strstr(line, part) != NULL;
 	fclose(maps);
+
+	return count;
+}
+
+int
+uio_count_bars(const struct rte_pci_device *pci)
+{
+	int i, count = 0;
+
+	for (i = 0; i < PCI_MAX_RESOURCE; i++)
+		count += pci->mem_resource[i].phys_addr != 0 && pci->mem_resource[i].addr != NULL;
 
 	return count;
 }

@@ -2,7 +2,6 @@
  * Copyright(c) 2026 the dpdk-uio-secondary authors
  */
 
-
 #include <rte_cycles.h>
 #include <rte_interrupts.h>
 
@@ -31,25 +30,38 @@ uio_on_interrupt(void *arg __rte_unused)
 	uio_interrupts++;
 }
 
-/* Run a command of which the completion raises INTx, and wait for the callback. */
+/*
+ * Run a command of which the completion raises INTx, and wait for the callback. The completion is
+ * consumed after that, not before: with the CQ head the controller lets go of INTx, and the kernel
+ * does not report an interrupt that is gone by the time it looks.
+ */
 static int
 uio_expect_interrupt(struct uio_dev *dev, const char *when)
 {
-	uint64_t deadline = nvme_deadline(dev->ctrl.timeout_ms);
+	struct nvme_ctrl *ctrl = &dev->ctrl;
+	struct nvme_sqe cmd = {
+		.opc = NVME_ADMIN_IDENTIFY,
+		.prp1 = ctrl->buf.iova,
+		.cdw10 = NVME_CNS_CONTROLLER,
+	};
 	const uint32_t before = uio_interrupts;
-	int ret;
+	uint64_t deadline;
+	int cid, ret;
 
 	/* uio_pci_generic disabled INTx at the last interrupt: arm it again. */
 	if (rte_intr_enable(dev->pci->intr_handle) != 0)
 		return uio_not_ok("rte_intr_enable in the primary to work", "an error %s", when);
-	nvme_reg_write(&dev->ctrl, NVME_REG_INTMC, UINT32_MAX);
-	ret = nvme_identify(&dev->ctrl, NVME_CNS_CONTROLLER, 0);
-	while (ret == 0 && uio_interrupts == before && !nvme_expired(deadline))
+	nvme_reg_write(ctrl, NVME_REG_INTMC, UINT32_MAX);
+	cid = nvme_sq_post(&ctrl->admin, &cmd);
+	nvme_sq_ring(&ctrl->admin);
+	deadline = nvme_deadline(ctrl->timeout_ms);
+	while (uio_interrupts == before && !nvme_expired(deadline))
 		rte_delay_us_sleep(1000);
-	nvme_reg_write(&dev->ctrl, NVME_REG_INTMS, UINT32_MAX);
+	nvme_reg_write(ctrl, NVME_REG_INTMS, UINT32_MAX);
 
+	ret = nvme_wait(ctrl, &ctrl->admin, "Identify", cid, NULL);
 	if (ret != 0)
-		return uio_not_ok("Identify to complete", "%s %s", dev->ctrl.error, when);
+		return uio_not_ok("Identify to complete", "%s %s", ctrl->error, when);
 	if (uio_interrupts == before)
 		return uio_not_ok("an interrupt", "none %s", when);
 	return TEST_SUCCESS;

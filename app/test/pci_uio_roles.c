@@ -13,6 +13,7 @@
 
 #include <rte_atomic.h>
 #include <rte_bus.h>
+#include <rte_dev.h>
 #include <rte_cycles.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -95,6 +96,13 @@ uio_take_bar(struct uio_peer *peer __rte_unused)
 	return addr == uio_shared->bar_addr ? 0 : -1;
 }
 
+/* Have the files of the device not be found any more, now that the scan has found it. */
+static int
+uio_hide_config(struct uio_peer *peer __rte_unused)
+{
+	return setenv("SYSFS_PCI_DEVICES", UIO_NO_SYSFS, 1);
+}
+
 static int
 uio_read_config(struct uio_peer *peer, struct rte_pci_device *pci)
 {
@@ -116,6 +124,13 @@ uio_write_config(struct uio_peer *peer, struct rte_pci_device *pci)
 }
 
 static int
+uio_use_port(struct uio_peer *peer, struct rte_pci_device *pci)
+{
+	uio_port_try(pci, &peer->port);
+	return 0;
+}
+
+static int
 uio_read_config_on(struct uio_peer *peer, struct rte_pci_device *pci)
 {
 	pid_t parent = getppid();
@@ -126,10 +141,31 @@ uio_read_config_on(struct uio_peer *peer, struct rte_pci_device *pci)
 	return 0;
 }
 
+/* Tell what this process has of the device. */
+static void
+uio_look_around(struct uio_peer *peer)
+{
+	struct rte_dev_iterator iterator;
+	struct rte_device *dev;
+	char part[64];
+
+	peer->uio_fds = uio_count_fds("/dev/uio", peer->what, sizeof(peer->what));
+	snprintf(part, sizeof(part), "/%s/", uio_device_name);
+	peer->device_fds = uio_count_fds(part, NULL, 0);
+	peer->device_maps = uio_count_maps(part);
+	peer->device_bars = 0;
+	RTE_DEV_FOREACH(dev, "bus=pci", &iterator) {
+		if (strcmp(dev->name, uio_device_name) == 0)
+			peer->device_bars = uio_count_bars(container_of(dev,
+					struct rte_pci_device, device));
+	}
+}
+
 static int
-uio_detach(struct uio_peer *peer __rte_unused, struct rte_pci_device *pci)
+uio_detach(struct uio_peer *peer, struct rte_pci_device *pci)
 {
 	rte_pci_unmap_device(pci);
+	uio_look_around(peer);
 	return 0;
 }
 
@@ -226,8 +262,10 @@ static const struct uio_role uio_roles[] = {
 	{ .name = "detach", .work = uio_detach },
 	{ .name = "fork", .work = uio_fork },
 	{ .name = "stay_in_probe", .stay_in_probe = true },
+	{ .name = "no_config", .before = uio_hide_config },
 	{ .name = "bar_taken", .before = uio_take_bar },
 	{ .name = "read_config", .work = uio_read_config },
+	{ .name = "port", .work = uio_use_port },
 	{ .name = "read_config_on", .work = uio_read_config_on },
 	{ .name = "write_config", .work = uio_write_config },
 	{ .name = "interrupts", .work = uio_try_interrupts },
@@ -261,15 +299,9 @@ uio_other_primary(void)
 static void
 uio_attach(void)
 {
-	char part[64];
-
 	uio_driver_register(uio_accept);
 	rte_bus_probe();
-
-	uio_peer->uio_fds = uio_count_fds("/dev/uio", uio_peer->what, sizeof(uio_peer->what));
-	snprintf(part, sizeof(part), "/%s/", uio_device_name);
-	uio_peer->device_fds = uio_count_fds(part, NULL, 0);
-	uio_peer->device_maps = uio_count_maps(part);
+	uio_look_around(uio_peer);
 	uio_set_state(uio_attached != NULL ? UIO_STATE_ATTACHED : UIO_STATE_REFUSED);
 }
 

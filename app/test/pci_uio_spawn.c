@@ -329,6 +329,22 @@ uio_come_and_go(struct uio_dev *dev, const char *role, int end)
 	return uio_wait_end(dev, 0, end);
 }
 
+bool
+uio_has_said(unsigned int slot, const char *first, const char *second, const char *third)
+{
+	char line[256];
+
+	rewind(uio_children[slot].log);
+	while (fgets(line, sizeof(line), uio_children[slot].log) != NULL) {
+		if (strstr(line, first) != NULL && strstr(line, second) != NULL &&
+				strstr(line, third) != NULL)
+			return true;
+	}
+	uio_children[slot].blamed = true;
+
+	return false;
+}
+
 /* Print what a secondary said, away from column 0: those lines are the verdicts'. */
 static void
 uio_show_log(unsigned int slot)

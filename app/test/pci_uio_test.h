@@ -37,6 +37,8 @@
 #define UIO_CONFIG_MAX 4096
 /** Config register that no PCI Express device acts upon, and all let write: Cache Line Size. */
 #define UIO_CONFIG_SCRATCH 0x0c
+/** Where a role looks for devices that shall find none. */
+#define UIO_NO_SYSFS "/nonexistent"
 
 /** Settings, from the environment. */
 struct uio_settings {
@@ -88,6 +90,14 @@ struct uio_config_view {
 	struct uio_odd_access odd[UIO_ODD_MAX];
 };
 
+/** An I/O port that came and went: what the calls returned, fds on /dev/uio* with it and after. */
+struct uio_port_view {
+	int32_t mapped;
+	int32_t fds;
+	int32_t unmapped;
+	int32_t fds_after;
+};
+
 /** One secondary, in shared memory. */
 struct uio_peer {
 	volatile uint32_t state;   /**< enum uio_state, written by the secondary */
@@ -98,7 +108,9 @@ struct uio_peer {
 	int32_t uio_fds;           /**< fds on /dev/uio* after the attach */
 	int32_t device_fds;        /**< fds on files of the device in sysfs */
 	int32_t device_maps;       /**< mappings of its BARs */
+	int32_t device_bars;       /**< BARs that have an address */
 	struct uio_config_view config;
+	struct uio_port_view port;
 	char what[256];            /**< of result, or of the fds: text for messages */
 };
 
@@ -161,6 +173,8 @@ pid_t uio_holder(const char *path);
 int uio_count_fds(const char *part, char *what, size_t size);
 /** Mappings of this process of files whose path contains @p part. */
 int uio_count_maps(const char *part);
+/** Memory BARs of the device that have an address in this process. */
+int uio_count_bars(const struct rte_pci_device *pci);
 /** COMMAND as read through sysfs, -1 if that fails. */
 int uio_command_sysfs(const struct rte_pci_device *pci);
 /** COMMAND as read through rte_pci_read_config(), -1 if that fails. */
@@ -223,6 +237,8 @@ void uio_kill(unsigned int slot, int sig);
 int uio_wait_end(struct uio_dev *dev, unsigned int slot, int end);
 /** Spawn, wait until it is attached, let it end, wait for that. */
 int uio_come_and_go(struct uio_dev *dev, const char *role, int end);
+/** Whether a line of what a secondary has printed contains all three. */
+bool uio_has_said(unsigned int slot, const char *first, const char *second, const char *third);
 /** Kill and forget who is still there; print what they said if they are to blame. */
 void uio_reap(void);
 
@@ -231,6 +247,8 @@ void uio_reap(void);
 int uio_role_main(const char *role);
 /** Fill in a view of config space: in either process. */
 void uio_config_look(struct rte_pci_device *pci, struct uio_config_view *view);
+/** Map and unmap an I/O port: in either process. */
+void uio_port_try(struct rte_pci_device *pci, struct uio_port_view *view);
 
 /* Cases: a function for each, in the files named after what they are about. */
 
@@ -244,6 +262,11 @@ int uio_case_config_odd(struct uio_dev *dev);
 int uio_case_fd_none(struct uio_dev *dev);
 int uio_case_fd_create_uio_dev(struct uio_dev *dev);
 int uio_case_fd_failed_attach(struct uio_dev *dev);
+int uio_case_fd_no_config(struct uio_dev *dev);
+int uio_case_fd_detach(struct uio_dev *dev);
+
+int uio_case_port_secondary(struct uio_dev *dev);
+int uio_case_port_primary(struct uio_dev *dev);
 
 int uio_case_exit_return(struct uio_dev *dev);
 int uio_case_exit_no_cleanup(struct uio_dev *dev);

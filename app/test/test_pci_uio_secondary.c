@@ -72,6 +72,15 @@ static const struct uio_case uio_cases[] = {
 	{ "fd_failed_attach", "a failed attach leaves no fd and no mapping of the device",
 		uio_case_fd_failed_attach, UIO_NEED_DEVICE },
 
+	{ "fd_no_config", "a secondary that cannot open config space says so, and lets go",
+		uio_case_fd_no_config, UIO_NEED_DEVICE },
+	{ "fd_detach", "a local detach leaves no fd and no mapping of the device",
+		uio_case_fd_detach, UIO_NEED_DEVICE },
+	{ "port_secondary", "a secondary with an I/O port never opens /dev/uio*",
+		uio_case_port_secondary, UIO_NEED_DEVICE },
+	{ "port_primary", "an I/O port of the primary closes what it opened, and no more",
+		uio_case_port_primary, UIO_NEED_DEVICE },
+
 	{ "exit_return", EXIT("returns from main after rte_eal_cleanup"),
 		uio_case_exit_return, UIO_NEED_DEVICE },
 	{ "exit_no_cleanup", EXIT("exits without rte_eal_cleanup"),

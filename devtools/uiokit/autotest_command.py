@@ -16,6 +16,9 @@ _SHORT = ("bring_up", "config_bytes", "fd_none", "exit_return", "exit_killed_att
 # Before the bug a secondary had no config space; that came with it.
 _BEFORE_THE_BUG = [case for case in _SHORT if not case.startswith("config")]
 
+# With all cases, a device that is no drive: conventional PCI, several BARs. And it does DMA.
+_OTHER_DEVICE, _OTHER_ID = "vmxnet3,x-disable-pcie=on", "15ad:07b0"
+
 # How often a secondary comes and goes in the case that is about that.
 _REPEAT, _REPEAT_FULL = 5, 100
 
@@ -25,7 +28,7 @@ _RUN = ('for bdf in $LAB_NVME $LAB_UIO; do set -- "$@" -a "$bdf"; done; '
 
 
 def main(argv):
-    options = _options(argv)
+    options = parse(argv)
     # What is missing, and a kernel that is none, is said before the long part.
     distro.need({**dpdk_build.NEED, **lab.NEED})
     guest_kernel.obtain(options.kernel, options.modules)
@@ -41,11 +44,8 @@ def main(argv):
     for variant, folder in folders.items():
         started = time.monotonic()
         with core.step(f"running {_TEST} on {variant}"):
-            result = lab.boot(_guest(options, folder, build.program(), build.diagnosis),
-                              on_line=print if options.verbose else None)
-        verdicts[variant] = found = verdict.judge(result.stdout, result.code)
-        if result.timed_out:
-            found.broken = f"killed after {options.timeout} s"
+            result, found = test(options, build, folder)
+        verdicts[variant] = found
         if found.broken or options.verbose:
             _tell(result, found)
         cases = len(found.passed) + len(found.failed) + len(found.skipped)
@@ -65,6 +65,16 @@ def main(argv):
     why = why_not(verdicts, build.diagnosis, options.only, bool(options.filter))
     print(f"autotest: FAIL: {why}" if why else f"autotest: PASS{_remark(build, verdicts)}")
     return core.NOT_HELD if why else core.HELD
+
+
+def test(options, build, folder):
+    """Run the test as the options (see parse()) say; what the lab and the Verdict say of it."""
+    result = lab.boot(_guest(options, folder, build.program(), build.diagnosis),
+                      on_line=print if options.verbose else None)
+    found = verdict.judge(result.stdout, result.code)
+    if result.timed_out:
+        found.broken = f"killed after {options.timeout} s"
+    return result, found
 
 
 def why_not(verdicts, diagnosis, only, filtered=False):
@@ -100,7 +110,8 @@ def _remark(build, verdicts):
 def _guest(options, folder, program, diagnosis):
     command = [f"/dpdk/{program}", "-l", "0-1", "--iova-mode=pa", "--no-telemetry"]
     env = {"PCI_UIO_SECONDARY_REPEAT": str(_REPEAT_FULL if options.full else _REPEAT)}
-    cases = _SHORT if not (options.all or options.full) else ()
+    whole = options.all or options.full
+    cases = () if whole else _SHORT
     if diagnosis == "not-affected":
         cases = _BEFORE_THE_BUG
     if options.sanitize:
@@ -116,7 +127,8 @@ def _guest(options, folder, program, diagnosis):
     return lab.Options(command=["sh", "-c", _RUN, "sh", *command], kernel=options.kernel,
                        modules=options.modules, accel=options.accel,
                        nvme=options.nvme - 1, nvme_sriov=True,
-                       device=options.device, uio=options.uio, hugepages=64,
+                       device=[_OTHER_DEVICE] * whole + options.device,
+                       uio=[_OTHER_ID] * whole + options.uio, hugepages=64,
                        mem=1536 if options.sanitize else None,
                        take=[(folder, "/dpdk")], env=env, timeout=options.timeout)
 
@@ -134,7 +146,7 @@ def _table(head, rows):
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
 
 
-def _options(argv):
+def parse(argv):
     parser = argparse.ArgumentParser(
         prog="devtools/autotest", formatter_class=argparse.RawDescriptionHelpFormatter,
         description=f"Build DPDK, boot a guest with an emulated NVMe drive on uio_pci_generic, and "
