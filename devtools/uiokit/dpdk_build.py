@@ -27,12 +27,12 @@ STOCK, PATCHED = "stock", "patched"
 LIBRARY = "librte_bus_pci.so"
 
 # Unoptimised, it builds in a third of the time, and nothing here depends on speed.
-_MINIMAL = ["-Ddefault_library=shared", "-Ddisable_libs=*",
-            "-Denable_drivers=bus/pci,bus/vdev,mempool/ring", "-Denable_apps=test",
-            "-Dtests=true", "-Dplatform=generic", "-Ddeveloper_mode=disabled",
-            "--buildtype=debug",
-            # An EAL looks for each possible lcore on each possible node, in every secondary.
-            "-Dmax_lcores=16", "-Dmax_numa_nodes=2"]
+MINIMAL = ["-Ddefault_library=shared", "-Ddisable_libs=*",
+           "-Denable_drivers=bus/pci,bus/vdev,mempool/ring", "-Denable_apps=test",
+           "-Dtests=true", "-Dplatform=generic", "-Ddeveloper_mode=disabled",
+           "--buildtype=debug",
+           # An EAL looks for each possible lcore on each possible node, in every secondary.
+           "-Dmax_lcores=16", "-Dmax_numa_nodes=2"]
 _SANITIZED = ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1"]
 
 
@@ -65,7 +65,7 @@ class Build:
 
     def __init__(self, tree, sanitize=False):
         self.tree = tree
-        self.options = _MINIMAL + (_SANITIZED if sanitize else [])
+        self.options = MINIMAL + (_SANITIZED if sanitize else [])
         key = hashlib.sha256(str(tree.path).encode()).hexdigest()[:8]
         self.root = core.build_dir("dpdk", f"{tree.text}-{key}{'-sanitized' * sanitize}")
         self.source = self.root / "tree"
@@ -99,11 +99,11 @@ class Build:
         fingerprint = self.tree.fingerprint()
         affected = self.diagnosis == "affected"
         if not (affected and self.stock_is_current(fingerprint)):
-            self._build(STOCK, fingerprint,
-                        [topic for topic in self.stack if not topic.touches_library()])
+            self.build(STOCK, fingerprint, stack.overlay(
+                self.tree, [topic for topic in self.stack if not topic.touches_library()]))
         if affected:
-            self._build(PATCHED, fingerprint, self.stack)
-        made = {variant: self._lay_out(variant)
+            self.build(PATCHED, fingerprint, stack.overlay(self.tree, self.stack))
+        made = {variant: self.lay_out(variant)
                 for variant in ((STOCK, PATCHED) if affected else (STOCK,))}
         self.differ_in_one_file(made)
         return made
@@ -115,10 +115,18 @@ class Build:
         stamp = self.root / STOCK / "stamp"
         return stamp.is_file() and stamp.read_text() == self.stock_key(fingerprint)
 
-    def _build(self, variant, fingerprint, topics):
+    def build(self, variant, fingerprint, overlay):
         """Bring the prepared tree to a variant, build, and keep its bus driver."""
-        self.prepare(fingerprint, stack.overlay(self.tree, topics))
-        log = self.root / f"build-{variant}.log"
+        self.prepare(fingerprint, overlay)
+        self.make(variant, self.root / f"build-{variant}.log")
+        with core.fresh_dir(self.root / variant) as folder:
+            for path in (self.objects / "drivers").glob(f"{LIBRARY}*"):
+                if path.is_symlink() or path.is_file():
+                    shutil.copy2(path, folder, follow_symlinks=False)
+            (folder / "stamp").write_text(self.stock_key(fingerprint))
+
+    def make(self, what, log):
+        """Build all of the prepared tree, set up anew when the options are others."""
         stamp = self.objects / "options"
         if not (stamp.is_file() and stamp.read_text() == "\0".join(self.options)):
             shutil.rmtree(self.objects, ignore_errors=True)
@@ -126,13 +134,8 @@ class Build:
                 programs.run(["meson", "setup", *self.options, self.objects, self.source],
                              log=log, env=self.env)
             stamp.write_text("\0".join(self.options))
-        with core.step(f"building {self.tree}, {variant}") as progress:
+        with core.step(f"building {self.tree}, {what}") as progress:
             programs.run(["ninja", "-C", self.objects], log=log, env=self.env, progress=progress)
-        with core.fresh_dir(self.root / variant) as folder:
-            for path in (self.objects / "drivers").glob(f"{LIBRARY}*"):
-                if path.is_symlink() or path.is_file():
-                    shutil.copy2(path, folder, follow_symlinks=False)
-            (folder / "stamp").write_text(self.stock_key(fingerprint))
 
     def prepare(self, fingerprint, overlay):
         """Make the prepared tree the base plus the overlay, touching only what differs."""
@@ -167,7 +170,7 @@ class Build:
             elif target.is_file():
                 target.unlink()
 
-    def _lay_out(self, variant):
+    def lay_out(self, variant):
         """A folder with dpdk-test and its libraries where its RUNPATH finds them."""
         with core.fresh_dir(self.root / f"run-{variant}") as folder:
             program = self.program()

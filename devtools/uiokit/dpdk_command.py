@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""devtools/dpdk: get a DPDK source, build its stock and patched variants."""
+"""devtools/dpdk: get a DPDK source, build its stock and patched variants, install one."""
 
 import argparse
+import os
 
-from . import dpdk_build
+from . import core, dpdk_build, install
 
 _EXITS = """exit codes: 0 done, 1 the series does not fit this DPDK, 2 usage,
 69 something needed is missing or a build broke"""
@@ -18,15 +19,39 @@ def main(argv):
         formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in (("source", "print the path of the source"),
-                       ("build", "build the variants and print their folders")):
+                       ("build", "build the variants and print their folders"),
+                       ("install", "install one variant for a program to be built against")):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--dpdk", metavar="PATH", help="a DPDK source tree or git checkout "
                              "(default: the distribution's source package)")
+        if name == "install":
+            _add_install_options(command)
     options = parser.parse_args(argv)
     tree = dpdk_build.source(options.dpdk)
     if options.command == "source":
         print(tree.path)
         return
+    if options.command == "install":
+        _install(tree, options)
+        return
     build = dpdk_build.Build(tree)
     for variant, folder in build.variants().items():
         print(f"{variant}\t{folder}")
+
+
+def _add_install_options(command):
+    profiles = "; ".join(f"{name}: {text}" for name, (text, _) in install.PROFILES.items())
+    command.add_argument("--profile", required=True, choices=install.PROFILES, help=profiles)
+    command.add_argument("--prefix", required=True, metavar="DIR",
+                         help="where to: a new folder, or one that this command has filled before")
+    command.add_argument("--stock", action="store_true", help="without the series")
+    command.add_argument("--meson", action="append", default=[], metavar="OPTION",
+                         help="a further option for meson setup, such as --meson=-Dplatform=native;"
+                         " may be repeated")
+
+
+def _install(tree, options):
+    variant = dpdk_build.STOCK if options.stock else dpdk_build.PATCHED
+    patched = install.install(tree, options.profile, options.prefix, variant, options.meson)
+    core.say(f"{tree}, {'with' if patched else 'without'} the series, is in {options.prefix}:\n"
+             f"  export PKG_CONFIG_PATH={os.path.abspath(options.prefix)}/lib/pkgconfig")
