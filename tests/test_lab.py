@@ -400,6 +400,12 @@ def test_a_taken_folder_keeps_its_links_as_far_as_they_stay_in_it(guest, tmp_pat
     assert image["f/sub/a"][1] == b"a"
 
 
+def test_of_a_link_that_is_taken_the_target_is(tmp_path):
+    (tmp_path / "target").write_text("t")
+    (tmp_path / "link").symlink_to("target")
+    assert image_with([(tmp_path / "link", "/l")])["l"] == (0o100644, b"t")
+
+
 def test_the_command_and_its_environment_are_quoted():
     argv = ["sh", "-c", "echo '$A' \"b\"\n", ""]
     script = guest_image.command_script(argv, {"A": "it's\n$HOME"})

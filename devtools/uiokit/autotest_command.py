@@ -56,6 +56,10 @@ def main(argv):
             core.say(f"    {variant}: not ok - {line}")
         for line in found.skipped:
             core.say(f"    {variant}: skipped - {line}")
+        output = core.build_dir() / f"autotest-{variant}.txt"
+        core.replace_file(output, result.stdout + result.stderr)
+        if not found.held:
+            core.say(f"    whole output: {output}")
     _table(("variant", "DPDK", "kernel", "accel", "cases", "verdict", "seconds"), rows)
     for variant, found in verdicts.items():
         if found.never_ran and "# no case has" in result.stdout:

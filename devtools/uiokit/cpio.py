@@ -20,6 +20,8 @@ class Archive:
     def __init__(self, stream):
         self._stream = stream
         self._names = set()
+        # Else the root is as the kernel makes it: writable by all, from which EAL loads no plugin.
+        self._write(".", stat.S_IFDIR | 0o755, None, 0, (0, 0))
 
     def __contains__(self, name):
         return self._key(name) in self._names

@@ -54,4 +54,6 @@ def _install(tree, options):
     variant = dpdk_build.STOCK if options.stock else dpdk_build.PATCHED
     patched = install.install(tree, options.profile, options.prefix, variant, options.meson)
     core.say(f"{tree}, {'with' if patched else 'without'} the series, is in {options.prefix}:\n"
-             f"  export PKG_CONFIG_PATH={os.path.abspath(options.prefix)}/lib/pkgconfig")
+             f"  export PKG_CONFIG_PATH={os.path.abspath(options.prefix)}/lib/pkgconfig\n"
+             f"  SPDK: ./configure --with-dpdk={os.path.abspath(options.prefix)}; it links "
+             "statically unless --with-shared is given, so link it again after each install")

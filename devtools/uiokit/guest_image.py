@@ -46,6 +46,8 @@ def write(stream, kernel, job, command, take, library_path):
         archive.folder(name)
     # DPDK keeps its runtime files in /var/run.
     archive.link("/var/run", "/run")
+    # SPDK keeps its locks in /var/tmp.
+    archive.link("/var/tmp", "/tmp")
     # The kernel opens it for init, before init can mount the real /dev.
     archive.device("/dev/console", 5, 1)
     for name, target in DEV_LINKS.items():
@@ -121,7 +123,7 @@ def _take_all(archive, take, library_path):
                 archive.file(name, path, stat.S_IMODE(mode))
                 taken[path.resolve()] = name
                 if elf.is_elf(path):
-                    programs.append((path, name, path == host))
+                    programs.append((path, name, path == host.resolve()))
     found = set()
     for path, name, asked_for in programs:
         if path not in found:
@@ -140,7 +142,7 @@ def _walk(host, guest):
     A symbolic link stays one where it stays within what is taken; else its target is taken.
     """
     if not host.is_dir():
-        yield host, guest
+        yield host.resolve(), guest
         return
     top = host.resolve()
     for folder, folders, files in os.walk(top):

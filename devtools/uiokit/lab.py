@@ -17,8 +17,8 @@ import sys
 import tempfile
 import time
 
-from . import (accelerator, conversation, core, distro, guest_files, guest_image, guest_kernel,
-               qemu)
+from . import (accelerator, bus_master, conversation, core, distro, guest_files, guest_image,
+               guest_kernel, qemu)
 
 # Seconds in which a guest that lives on KVM has spoken, and in which any has started the command.
 KVM_SPEAKS_WITHIN = 8
@@ -58,6 +58,7 @@ class Options:
     env: dict = dataclasses.field(default_factory=dict)
     timeout: int = None
     append: str = ""
+    watch: str = None
     verbose: bool = False
     qemu: str = qemu.PROGRAM
 
@@ -172,18 +173,25 @@ def _run(argv, files, sinks, options, accel, keyboard):
     with open(handle, "wb", buffering=0) as log, qemu.ports() as (ours, theirs):
         console = _both(log.write, to_stream(sys.stderr)) if options.verbose else log.write
         argv = argv + qemu.port_args(theirs)
-        with qemu.running(argv, [*files, *theirs.values()], log) as process:
-            # Only QEMU's copies may be left, for the end of QEMU to be seen as the end of file.
-            for end in theirs.values():
-                end.close()
-            report = conversation.listen(
-                ours, dict(sinks, console=console), keyboard=keyboard, timeout=options.timeout,
-                start_within=STARTS_WITHIN,
-                speak_within=KVM_SPEAKS_WITHIN if accel == "kvm" else STARTS_WITHIN)
-            if not report.complete and not report.overdue:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=3)
-            ended = process.poll()
+        with bus_master.watched(options.watch, options.device) as watch:
+            if watch:
+                argv, files = argv + qemu.watch_args(watch.theirs), [*files, watch.theirs]
+                ours, sinks = {**ours, "watch": watch}, {**sinks, "watch": watch.sink}
+                theirs = {**theirs, "watch": watch.theirs}
+            with qemu.running(argv, [*files, *theirs.values()], log) as process:
+                # Only QEMU's copies may be left, for the end of QEMU to be the end of file.
+                for end in theirs.values():
+                    end.close()
+                report = conversation.listen(
+                    ours, dict(sinks, console=console), keyboard=keyboard,
+                    timeout=options.timeout, start_within=STARTS_WITHIN,
+                    speak_within=KVM_SPEAKS_WITHIN if accel == "kvm" else STARTS_WITHIN)
+                if not report.complete and not report.overdue:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(timeout=3)
+                ended = process.poll()
+            if watch:
+                watch.note(report)
     return pathlib.Path(log_path), report, ended
 
 

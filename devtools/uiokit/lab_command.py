@@ -86,6 +86,8 @@ def _add_options(parser):
         help="set a variable for the command; may be repeated")
     add("--timeout", metavar="SECONDS", type=_number(1, 1 << 20),
         help="kill the command, for good, when it has run this long")
+    add("--watch", metavar="FILE", help="write each change of a device's bus master bit to FILE, "
+        "with the time, as it comes; - is stderr")
     add("--append", metavar="WORDS", default="", help="words for the kernel's command line")
     add("--verbose", action="store_true", help="the guest's console on stderr")
     add("--qemu", metavar="PATH", default=qemu.PROGRAM, help=f"QEMU (default {qemu.PROGRAM})")

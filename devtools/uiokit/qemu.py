@@ -103,6 +103,11 @@ def version(program):
     return found[1] if found else "unknown"
 
 
+def watch_args(pipe):
+    """Tell of every write to config space, with the time, on the write end of a pipe."""
+    return ["-msg", "timestamp=on", "-trace", "pci_cfg_write", "-D", _inherited(pipe)]
+
+
 @contextlib.contextmanager
 def running(argv, files, errors):
     """Run QEMU as long as the block lasts, and never longer than this process or thread lives.
