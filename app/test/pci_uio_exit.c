@@ -170,8 +170,16 @@ uio_case_exit_eight(struct uio_dev *dev)
 	int ret = TEST_SUCCESS;
 	unsigned int slot;
 
-	for (slot = 0; slot < UIO_SLOTS && ret == TEST_SUCCESS; slot++)
+	/*
+	 * EAL comes up in one after the other. In several at once, one may clean up the runtime
+	 * directory while another has made a file there but not locked it yet, which then fails
+	 * with "Cannot initialize local memory map".
+	 */
+	for (slot = 0; slot < UIO_SLOTS && ret == TEST_SUCCESS; slot++) {
 		ret = uio_spawn(dev, slot, eight[slot].role, NULL);
+		if (ret == TEST_SUCCESS)
+			ret = uio_wait_state(dev, slot, UIO_STATE_STARTED);
+	}
 	for (slot = 0; slot < UIO_SLOTS && ret == TEST_SUCCESS; slot++)
 		ret = uio_wait_state(dev, slot, UIO_STATE_DONE);
 
