@@ -406,6 +406,13 @@ def test_of_a_link_that_is_taken_the_target_is(tmp_path):
     assert image_with([(tmp_path / "link", "/l")])["l"] == (0o100644, b"t")
 
 
+def test_what_is_taken_to_tmp_is_not_hidden_by_a_mount(tmp_path):
+    (tmp_path / "a").write_text("a")
+    image = image_with([(tmp_path / "a", "/tmp/b/a")])
+    assert image["tmp"][0] == 0o041777 and image["tmp/b/a"][1] == b"a"
+    assert b" /tmp " not in image["lab/fstab"][1]
+
+
 def test_the_command_and_its_environment_are_quoted():
     argv = ["sh", "-c", "echo '$A' \"b\"\n", ""]
     script = guest_image.command_script(argv, {"A": "it's\n$HOME"})

@@ -17,7 +17,6 @@ MOUNTS = {
     "/lab/fstab": """\
 sysfs /sys sysfs defaults 0 0
 devtmpfs /dev devtmpfs defaults 0 0
-tmpfs /tmp tmpfs mode=1777 0 0
 tmpfs /run tmpfs mode=755 0 0
 """,
     "/lab/fstab.dev": """\
@@ -40,9 +39,11 @@ def write(stream, kernel, job, command, take, library_path):
     take: (host path, guest path) pairs; library_path: the LD_LIBRARY_PATH to find libraries with.
     """
     archive = Archive(stream)
+    # No mount of its own, which would hide what is taken to it. The root is in memory as well.
+    archive.folder("/tmp", 0o1777)
     _take_all(archive, take, library_path)
     archive.file("/init", INIT, 0o755)
-    for name in ("/dev", "/proc", "/sys", "/run", "/root", "/tmp"):
+    for name in ("/dev", "/proc", "/sys", "/run", "/root"):
         archive.folder(name)
     # DPDK keeps its runtime files in /var/run.
     archive.link("/var/run", "/run")
