@@ -93,12 +93,13 @@ uio_expect_nothing_left(const struct uio_peer *peer)
 	return TEST_SUCCESS;
 }
 
-int
-uio_case_fd_failed_attach(struct uio_dev *dev)
+/* Run a role that cannot attach the device. */
+static int
+uio_expect_failed_attach(struct uio_dev *dev, const char *role)
 {
 	int ret;
 
-	ret = uio_spawn(dev, 0, "bar_taken", NULL);
+	ret = uio_spawn(dev, 0, role, NULL);
 	if (ret == TEST_SUCCESS)
 		ret = uio_wait_state(dev, 0, UIO_STATE_REFUSED);
 	if (ret == TEST_SUCCESS)
@@ -109,18 +110,16 @@ uio_case_fd_failed_attach(struct uio_dev *dev)
 }
 
 int
+uio_case_fd_failed_attach(struct uio_dev *dev)
+{
+	return uio_expect_failed_attach(dev, "bar_taken");
+}
+
+int
 uio_case_fd_no_config(struct uio_dev *dev)
 {
-	int ret;
+	int ret = uio_expect_failed_attach(dev, "no_config");
 
-	ret = uio_spawn(dev, 0, "no_config", NULL);
-	if (ret == TEST_SUCCESS)
-		ret = uio_wait_state(dev, 0, UIO_STATE_REFUSED);
-	if (ret == TEST_SUCCESS)
-		ret = uio_expect_nothing_left(&uio_shared->peers[0]);
-	uio_go(0);
-	if (ret == TEST_SUCCESS)
-		ret = uio_wait_end(dev, 0, 0);
 	/* The device, the operation and the cause. */
 	if (ret == TEST_SUCCESS && !uio_has_said(0, "Cannot open " UIO_NO_SYSFS, dev->pci->name,
 			strerror(ENOENT)))

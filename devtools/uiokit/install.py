@@ -38,7 +38,9 @@ def _spdk_options(tree):
 PROFILES = {
     "spdk": ("what SPDK builds against, with vhost", _spdk_options),
     "test": ("dpdk-test, linked statically so that it runs from anywhere", lambda _tree: [
-        *dpdk_build.MINIMAL, "-Ddefault_library=static"]),
+        *dpdk_build.MINIMAL, "-Ddefault_library=static",
+        # It is for machines that are larger than the lab's guest.
+        "-Dmax_lcores=default", "-Dmax_numa_nodes=default"]),
     "full": ("all that DPDK builds by default", lambda _tree: ["--buildtype=release"]),
 }
 

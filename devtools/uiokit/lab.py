@@ -175,7 +175,7 @@ def _run(argv, files, sinks, options, accel, keyboard):
         argv = argv + qemu.port_args(theirs)
         with bus_master.watched(options.watch, options.device) as watch:
             if watch:
-                argv, files = argv + qemu.watch_args(watch.theirs), [*files, watch.theirs]
+                argv = argv + qemu.watch_args(watch.theirs)
                 ours, sinks = {**ours, "watch": watch}, {**sinks, "watch": watch.sink}
                 theirs = {**theirs, "watch": watch.theirs}
             with qemu.running(argv, [*files, *theirs.values()], log) as process:
