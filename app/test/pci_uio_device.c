@@ -57,16 +57,16 @@ uio_remove(struct rte_pci_device *pci __rte_unused)
 static struct rte_pci_driver uio_driver = {
 	.driver = { .name = "test_pci_uio_secondary" },
 	.id_table = uio_ids,
-	.drv_flags = RTE_PCI_DRV_NEED_MAPPING,
 	.probe = uio_probe,
 	.remove = uio_remove,
 };
 
 /* Not by RTE_PMD_REGISTER_PCI: no other command of dpdk-test shall find a drive attached. */
 void
-uio_driver_register(bool (*accept)(struct rte_pci_device *pci))
+uio_driver_register(bool (*accept)(struct rte_pci_device *pci), bool map)
 {
 	uio_accept = accept;
+	uio_driver.drv_flags = map ? RTE_PCI_DRV_NEED_MAPPING : 0;
 	rte_pci_register(&uio_driver);
 }
 

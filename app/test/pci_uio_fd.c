@@ -136,6 +136,17 @@ uio_case_fd_detach(struct uio_dev *dev)
 	return ret == TEST_SUCCESS ? uio_expect_nothing_left(&uio_shared->peers[0]) : ret;
 }
 
+int
+uio_case_fd_detach_unmapped(struct uio_dev *dev)
+{
+	const struct uio_peer *peer = &uio_shared->peers[0];
+	int ret = uio_come_and_go(dev, "detach_unmapped", 0);
+
+	if (ret == TEST_SUCCESS && peer->result[0] < 0)
+		ret = uio_not_ok("standard input still to be open", "it was closed");
+	return ret == TEST_SUCCESS ? uio_expect_nothing_left(peer) : ret;
+}
+
 /*
  * rte_pci_ioport_map() is the other way to /dev/uioX: it opens it where the interrupt handle has
  * no type, for a legacy device whose BARs are not mapped. It takes a memory BAR as well, so that

@@ -3,6 +3,7 @@
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,7 @@ struct uio_role {
 	int (*work)(struct uio_peer *peer, struct rte_pci_device *pci);
 	int (*end)(void);
 	bool stay_in_probe;
+	bool leave_unmapped;
 };
 
 static struct uio_peer *uio_peer;
@@ -169,6 +171,19 @@ uio_detach(struct uio_peer *peer, struct rte_pci_device *pci)
 	return 0;
 }
 
+/* As a driver does that maps no BAR: nothing of the device is there to be closed. */
+static int
+uio_detach_unmapped(struct uio_peer *peer, struct rte_pci_device *pci)
+{
+	/* The FDs of an interrupt handle that no attach has set read 0: have that one open. */
+	if (fcntl(STDIN_FILENO, F_GETFD) < 0 && open("/dev/null", O_RDONLY) != STDIN_FILENO)
+		return -1;
+	rte_pci_unmap_device(pci);
+	peer->result[0] = fcntl(STDIN_FILENO, F_GETFD);
+	uio_look_around(peer);
+	return 0;
+}
+
 static int
 uio_fork(struct uio_peer *peer __rte_unused, struct rte_pci_device *pci __rte_unused)
 {
@@ -260,6 +275,7 @@ static const struct uio_role uio_roles[] = {
 	{ .name = "exit_at_once", .end = uio_end_at_once },
 	{ .name = "abort", .end = uio_end_abort },
 	{ .name = "detach", .work = uio_detach },
+	{ .name = "detach_unmapped", .work = uio_detach_unmapped, .leave_unmapped = true },
 	{ .name = "fork", .work = uio_fork },
 	{ .name = "stay_in_probe", .stay_in_probe = true },
 	{ .name = "no_config", .before = uio_hide_config },
@@ -299,7 +315,7 @@ uio_other_primary(void)
 static void
 uio_attach(void)
 {
-	uio_driver_register(uio_accept);
+	uio_driver_register(uio_accept, !uio_role->leave_unmapped);
 	rte_bus_probe();
 	uio_look_around(uio_peer);
 	uio_set_state(uio_attached != NULL ? UIO_STATE_ATTACHED : UIO_STATE_REFUSED);

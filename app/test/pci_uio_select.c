@@ -139,7 +139,7 @@ uio_devices_attach(struct uio_dev *devices, unsigned int *nb)
 
 	uio_devices = devices;
 	uio_devices_nb = nb;
-	uio_driver_register(uio_accept);
+	uio_driver_register(uio_accept, true);
 	ret = uio_check_process();
 	if (ret != TEST_SUCCESS)
 		return ret;

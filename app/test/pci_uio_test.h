@@ -158,8 +158,8 @@ int uio_skip(const char *reason, ...);
 
 /* Devices: pci_uio_device.c */
 
-/** Register the driver; @p accept is asked about each device, when its BARs are mapped. */
-void uio_driver_register(bool (*accept)(struct rte_pci_device *pci));
+/** Register the driver; @p accept is asked about each device, its BARs mapped or not. */
+void uio_driver_register(bool (*accept)(struct rte_pci_device *pci), bool map);
 void uio_driver_unregister(void);
 /** Whether the driver would take this device. */
 bool uio_driver_matches(const struct rte_pci_device *pci);
@@ -264,6 +264,7 @@ int uio_case_fd_create_uio_dev(struct uio_dev *dev);
 int uio_case_fd_failed_attach(struct uio_dev *dev);
 int uio_case_fd_no_config(struct uio_dev *dev);
 int uio_case_fd_detach(struct uio_dev *dev);
+int uio_case_fd_detach_unmapped(struct uio_dev *dev);
 
 int uio_case_port_secondary(struct uio_dev *dev);
 int uio_case_port_primary(struct uio_dev *dev);

@@ -76,6 +76,8 @@ static const struct uio_case uio_cases[] = {
 		uio_case_fd_no_config, UIO_NEED_DEVICE },
 	{ "fd_detach", "a local detach leaves no fd and no mapping of the device",
 		uio_case_fd_detach, UIO_NEED_DEVICE },
+	{ "fd_detach_unmapped", "a local detach of a device that was not mapped closes nothing",
+		uio_case_fd_detach_unmapped, UIO_NEED_DEVICE },
 	{ "port_secondary", "a secondary with an I/O port never opens /dev/uio*",
 		uio_case_port_secondary, UIO_NEED_DEVICE },
 	{ "port_primary", "an I/O port of the primary closes what it opened, and no more",
