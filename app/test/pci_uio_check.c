@@ -234,6 +234,31 @@ uio_check(struct uio_dev *dev)
 	return TEST_SUCCESS;
 }
 
+int
+uio_let_go(struct uio_dev *dev)
+{
+	/* The kernel clears bus master with the unmap: the controller must have stopped before. */
+	dev->flowing = false;
+	if (dev->is_nvme && nvme_disable(&dev->ctrl) != 0)
+		return uio_not_ok("the controller to stop", "%s", dev->ctrl.error);
+	rte_pci_unmap_device(dev->pci);
+
+	return TEST_SUCCESS;
+}
+
+int
+uio_take_back(struct uio_dev *dev)
+{
+	if (rte_pci_map_device(dev->pci) != 0) {
+		dev->in_use = false;
+		dev->dead = true;
+		return uio_not_ok("the device to be attached again", "an error");
+	}
+	dev->ctrl.bar = dev->pci->mem_resource[0].addr;
+
+	return TEST_SUCCESS;
+}
+
 /* Put back what the test wrote, and stop the controller; 0 when it does no more DMA. */
 static int
 uio_release_nvme(struct uio_dev *dev)

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <unistd.h>
 
 #include <rte_byteorder.h>
@@ -199,6 +200,38 @@ uio_count_bars(const struct rte_pci_device *pci)
 
 	for (i = 0; i < PCI_MAX_RESOURCE; i++)
 		count += pci->mem_resource[i].phys_addr != 0 && pci->mem_resource[i].addr != NULL;
+
+	return count;
+}
+
+int
+uio_watch_opens(const char *path)
+{
+	int watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+
+	if (watch >= 0 && inotify_add_watch(watch, path, IN_OPEN) < 0) {
+		close(watch);
+		watch = -1;
+	}
+	return watch;
+}
+
+int
+uio_count_opens(int watch)
+{
+	/* A watch on a file, not on a directory: no name follows an event. */
+	struct inotify_event events[32];
+	int count = 0;
+	ssize_t len;
+	size_t i;
+
+	if (watch < 0)
+		return -1;
+	while ((len = read(watch, events, sizeof(events))) > 0) {
+		for (i = 0; i < len / sizeof(events[0]); i++)
+			count += (events[i].mask & IN_OPEN) != 0;
+	}
+	close(watch);
 
 	return count;
 }

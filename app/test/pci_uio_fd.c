@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/inotify.h>
 #include <unistd.h>
 
 #include <rte_interrupts.h>
@@ -15,37 +14,13 @@
 #include "test.h"
 #include "pci_uio_test.h"
 
-/* Number of times that the file was opened since the watch was set; -1 when it cannot be told. */
-static int
-uio_count_opens(int watch)
-{
-	/* A watch on a file, not on a directory: no name follows an event. */
-	struct inotify_event events[32];
-	int count = 0;
-	ssize_t len;
-	size_t i;
-
-	if (watch < 0)
-		return -1;
-	while ((len = read(watch, events, sizeof(events))) > 0) {
-		for (i = 0; i < len / sizeof(events[0]); i++)
-			count += (events[i].mask & IN_OPEN) != 0;
-	}
-	return count;
-}
-
 /* Nothing opened /dev/uioX from start to end: neither seen by the secondary nor by the kernel. */
 static int
 uio_expect_no_open(struct uio_dev *dev, const struct uio_spawn_args *args)
 {
 	const struct uio_peer *peer = &uio_shared->peers[0];
-	int watch, opens, ret;
-
-	watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-	if (watch >= 0 && inotify_add_watch(watch, dev->uio_path, IN_OPEN) < 0) {
-		close(watch);
-		watch = -1;
-	}
+	const int watch = uio_watch_opens(dev->uio_path);
+	int opens, ret;
 
 	ret = uio_spawn(dev, 0, "return", args);
 	if (ret == TEST_SUCCESS)
@@ -55,8 +30,6 @@ uio_expect_no_open(struct uio_dev *dev, const struct uio_spawn_args *args)
 		ret = uio_wait_end(dev, 0, 0);
 	}
 	opens = uio_count_opens(watch);
-	if (watch >= 0)
-		close(watch);
 
 	if (ret == TEST_SUCCESS && peer->uio_fds != 0)
 		ret = uio_not_ok("no fd on /dev/uio*", "%s (%d in all)", peer->what, peer->uio_fds);
@@ -122,9 +95,11 @@ uio_case_fd_no_config(struct uio_dev *dev)
 
 	/* The device, the operation and the cause. */
 	if (ret == TEST_SUCCESS && !uio_has_said(0, "Cannot open " UIO_NO_SYSFS, dev->pci->name,
-			strerror(ENOENT)))
+			strerror(ENOENT))) {
+		uio_blame(0);
 		ret = uio_not_ok("the secondary to say which file it cannot open, and why",
 				"no such line");
+	}
 	return ret;
 }
 
@@ -218,19 +193,14 @@ uio_case_port_primary(struct uio_dev *dev)
 	if (ret != TEST_SUCCESS)
 		return ret;
 
-	/* The kernel clears bus master with the unmap: the controller must have stopped before. */
-	dev->flowing = false;
-	if (dev->is_nvme && nvme_disable(&dev->ctrl) != 0)
-		return uio_not_ok("the controller to stop", "%s", dev->ctrl.error);
-	rte_pci_unmap_device(dev->pci);
+	ret = uio_let_go(dev);
+	if (ret != TEST_SUCCESS)
+		return ret;
 	bars = uio_count_bars(dev->pci);
 	uio_port_try(dev->pci, &alone);
-	if (rte_pci_map_device(dev->pci) != 0) {
-		dev->in_use = false;
-		dev->dead = true;
-		return uio_not_ok("the device to be attached again", "an error");
-	}
-	dev->ctrl.bar = dev->pci->mem_resource[0].addr;
+	ret = uio_take_back(dev);
+	if (ret != TEST_SUCCESS)
+		return ret;
 	if (bars != 0)
 		return uio_not_ok("no BAR address after rte_pci_unmap_device", "%d", bars);
 	ret = uio_port_check(&alone, fds, fds - 1);

@@ -338,6 +338,8 @@ uio_role_main(const char *text)
 	uio_device_name = device;
 	if (strcmp(name, "other_primary") == 0)
 		return uio_other_primary();
+	if (strncmp(name, "rival", strlen("rival")) == 0)
+		return uio_rival_main(name, device);
 
 	for (i = 0; i < RTE_DIM(uio_roles) && uio_role == NULL; i++) {
 		if (strcmp(uio_roles[i].name, name) == 0)

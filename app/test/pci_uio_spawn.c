@@ -2,10 +2,9 @@
  * Copyright(c) 2026 the dpdk-uio-secondary authors
  */
 
-#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,77 +58,6 @@ uio_shared_free(void)
 {
 	rte_memzone_free(rte_memzone_lookup(UIO_SHARED_MZ));
 	uio_shared = NULL;
-}
-
-/* The environment for a child: ours, with the role in place of what concerns this process. */
-static char **
-uio_make_environ(char *role)
-{
-	static char action[] = RECURSIVE_ENV_VAR "=" UIO_RECURSIVE_ACTION;
-	/* DPDK_TEST is a test to run, DPDK_TEST_PARAMS are EAL options for this process. */
-	static const char * const dropped[] = {
-		"DPDK_TEST", RECURSIVE_ENV_VAR "=", UIO_ENV_ROLE "=",
-	};
-	char **envp;
-	size_t i, j, nb = 0;
-
-	for (i = 0; environ[i] != NULL; i++)
-		;
-	envp = calloc(i + 3, sizeof(*envp));
-	if (envp == NULL)
-		return NULL;
-	for (i = 0; environ[i] != NULL; i++) {
-		for (j = 0; j < RTE_DIM(dropped); j++) {
-			if (strncmp(environ[i], dropped[j], strlen(dropped[j])) == 0)
-				break;
-		}
-		if (j == RTE_DIM(dropped))
-			envp[nb++] = environ[i];
-	}
-	envp[nb++] = action;
-	envp[nb++] = role;
-
-	return envp;
-}
-
-/*
- * Run the program again; 0 or an errno. process_dup() of process.h cannot be used: it waits for the
- * child, and this process is to do I/O meanwhile. posix_spawn() copies neither page tables nor
- * locks, and runs nothing of this program in the child.
- */
-static int
-uio_spawn_self(pid_t *pid, char *const argv[], char *role, int output)
-{
-	posix_spawn_file_actions_t actions;
-	struct dirent *entry;
-	char **envp;
-	DIR *dir;
-	int ret;
-
-	dir = opendir("/proc/self/fd");
-	if (dir == NULL)
-		return errno;
-	envp = uio_make_environ(role);
-	ret = posix_spawn_file_actions_init(&actions);
-	if (ret == 0) {
-		posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
-		posix_spawn_file_actions_adddup2(&actions, output, STDERR_FILENO);
-		/*
-		 * An inherited fd on /dev/uioX would be the primary's open file: its close does not
-		 * disturb, but it would hide what the secondary opens by itself.
-		 */
-		while ((entry = readdir(dir)) != NULL) {
-			if (atoi(entry->d_name) > STDERR_FILENO)
-				posix_spawn_file_actions_addclose(&actions, atoi(entry->d_name));
-		}
-		ret = envp == NULL ? ENOMEM :
-			posix_spawn(pid, "/proc/self/exe", &actions, NULL, argv, envp);
-		posix_spawn_file_actions_destroy(&actions);
-	}
-	free(envp);
-	closedir(dir);
-
-	return ret;
 }
 
 /* File prefix of this process: last part of its runtime directory. */
@@ -186,10 +114,12 @@ uio_spawn(struct uio_dev *dev, unsigned int slot, const char *role,
 	uio_forget(slot);
 	strlcpy(uio_children[slot].role, role, sizeof(uio_children[slot].role));
 	uio_children[slot].log = tmpfile();
-	if (uio_children[slot].log == NULL)
+	/* Appended to, wherever this process reads: they share the position. */
+	if (uio_children[slot].log == NULL ||
+			fcntl(fileno(uio_children[slot].log), F_SETFL, O_APPEND) != 0)
 		return uio_not_ok("a temporary file for the output of a secondary", "%s",
 				strerror(errno));
-	ret = uio_spawn_self(&uio_children[slot].pid, (char *const *)(uintptr_t)argv, env,
+	ret = uio_run_again(&uio_children[slot].pid, (char *const *)(uintptr_t)argv, env,
 			fileno(uio_children[slot].log));
 	if (ret != 0) {
 		uio_children[slot].pid = 0;
@@ -281,6 +211,12 @@ uio_go(unsigned int slot)
 	uio_shared->peers[slot].go = 1;
 }
 
+pid_t
+uio_pid(unsigned int slot)
+{
+	return uio_children[slot].pid;
+}
+
 void
 uio_kill(unsigned int slot, int sig)
 {
@@ -340,9 +276,31 @@ uio_has_said(unsigned int slot, const char *first, const char *second, const cha
 				strstr(line, third) != NULL)
 			return true;
 	}
-	uio_children[slot].blamed = true;
+	return false;
+}
+
+bool
+uio_wait_said(struct uio_dev *dev, unsigned int slot, const char *text)
+{
+	uint64_t deadline = nvme_deadline(UIO_SPAWN_TIMEOUT_MS * uio_settings.time_scale);
+	bool last;
+
+	do {
+		/* Before what was said: it may be said just before the end. */
+		last = uio_has_ended(slot) || nvme_expired(deadline);
+		if (text != NULL && uio_has_said(slot, text, "", ""))
+			return true;
+		uio_flow_step(dev);
+		rte_delay_us_sleep(UIO_POLL_US);
+	} while (!last);
 
 	return false;
+}
+
+void
+uio_blame(unsigned int slot)
+{
+	uio_children[slot].blamed = true;
 }
 
 /* Print what a secondary said, away from column 0: those lines are the verdicts'. */

@@ -175,6 +175,10 @@ int uio_count_fds(const char *part, char *what, size_t size);
 int uio_count_maps(const char *part);
 /** Memory BARs of the device that have an address in this process. */
 int uio_count_bars(const struct rte_pci_device *pci);
+/** Watch for open() of the file, from now on; -1 when that is not possible. */
+int uio_watch_opens(const char *path);
+/** Times that the file was opened since; ends the watch. -1 when it cannot be told. */
+int uio_count_opens(int watch);
 /** COMMAND as read through sysfs, -1 if that fails. */
 int uio_command_sysfs(const struct rte_pci_device *pci);
 /** COMMAND as read through rte_pci_read_config(), -1 if that fails. */
@@ -197,6 +201,10 @@ int uio_recover(struct uio_dev *dev);
 int uio_check(struct uio_dev *dev);
 /** Bus master set, as seen through sysfs and through the bus. */
 int uio_check_bus_master(struct uio_dev *dev);
+/** Give up the device, to whoever wants it. */
+int uio_let_go(struct uio_dev *dev);
+/** Take the device again; the next uio_ready() makes it work. */
+int uio_take_back(struct uio_dev *dev);
 /** Read the blocks of the flow, and check them; on failure dev->ctrl.error tells. */
 int uio_flow_read(struct uio_dev *dev, struct nvme_qpair *qp);
 /** One uio_flow_read() in passing; nothing after a first failure, which uio_check() tells. */
@@ -239,8 +247,26 @@ int uio_wait_end(struct uio_dev *dev, unsigned int slot, int end);
 int uio_come_and_go(struct uio_dev *dev, const char *role, int end);
 /** Whether a line of what a secondary has printed contains all three. */
 bool uio_has_said(unsigned int slot, const char *first, const char *second, const char *third);
+/** Wait until a child has said that, the flow going on; false when it ends or hangs before. */
+bool uio_wait_said(struct uio_dev *dev, unsigned int slot, const char *text);
+/** Show what a child has printed when the case is over. */
+void uio_blame(unsigned int slot);
+pid_t uio_pid(unsigned int slot);
 /** Kill and forget who is still there; print what they said if they are to blame. */
 void uio_reap(void);
+
+/* pci_uio_exec.c */
+
+/**
+ * Run this program again, in a role, with no file of this process but the one for its output.
+ * @return
+ *   0, or a positive errno
+ */
+int uio_run_again(pid_t *pid, char *const argv[], char *role, int output);
+
+/* Other primaries: pci_uio_rival.c */
+
+int uio_rival_main(const char *role, const char *device);
 
 /* In a secondary: pci_uio_roles.c */
 
@@ -268,6 +294,10 @@ int uio_case_fd_detach_unmapped(struct uio_dev *dev);
 
 int uio_case_port_secondary(struct uio_dev *dev);
 int uio_case_port_primary(struct uio_dev *dev);
+
+int uio_case_claim_refused(struct uio_dev *dev);
+int uio_case_claim_killed(struct uio_dev *dev);
+int uio_case_claim_race(struct uio_dev *dev);
 
 int uio_case_exit_return(struct uio_dev *dev);
 int uio_case_exit_no_cleanup(struct uio_dev *dev);

@@ -83,6 +83,13 @@ static const struct uio_case uio_cases[] = {
 	{ "port_primary", "an I/O port of the primary closes what it opened, and no more",
 		uio_case_port_primary, UIO_NEED_DEVICE },
 
+	{ "claim_refused", "bus master and data flow survive a second primary, which is refused",
+		uio_case_claim_refused, UIO_NEED_DEVICE },
+	{ "claim_killed", "a device whose owner was killed goes to the next primary",
+		uio_case_claim_killed, UIO_NEED_DEVICE },
+	{ "claim_race", "of eight primaries that want the device at once one gets it",
+		uio_case_claim_race, UIO_NEED_DEVICE },
+
 	{ "exit_return", EXIT("returns from main after rte_eal_cleanup"),
 		uio_case_exit_return, UIO_NEED_DEVICE },
 	{ "exit_no_cleanup", EXIT("exits without rte_eal_cleanup"),

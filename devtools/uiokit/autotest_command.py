@@ -113,7 +113,8 @@ def _remark(build, verdicts):
 
 def _guest(options, folder, program, diagnosis):
     command = [f"/dpdk/{program}", "-l", "0-1", "--iova-mode=pa", "--no-telemetry"]
-    env = {"PCI_UIO_SECONDARY_REPEAT": str(_REPEAT_FULL if options.full else _REPEAT)}
+    env = {"PCI_UIO_SECONDARY_REPEAT":
+           str(options.repeat or (_REPEAT_FULL if options.full else _REPEAT))}
     whole = options.all or options.full
     cases = () if whole else _SHORT
     if diagnosis == "not-affected":
@@ -172,6 +173,8 @@ def parse(argv):
     parser.add_argument("--full", action="store_true",
                         help=f"every case, and {_REPEAT_FULL} secondaries that come and go in the "
                         f"one about that instead of {_REPEAT}")
+    parser.add_argument("--repeat", type=int, metavar="N",
+                        help="another number than these")
     parser.add_argument("--sanitize", action="store_true",
                         help="build DPDK with AddressSanitizer and UndefinedBehaviorSanitizer")
     parser.add_argument("--nvme", type=int, default=1, metavar="N", choices=range(1, 9),
