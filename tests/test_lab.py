@@ -145,6 +145,7 @@ def test_a_timeout_is_told_apart_from_a_kill(guest):
 
 def test_a_silent_guest_is_no_verdict(guest, monkeypatch):
     monkeypatch.setattr(lab, "STARTS_WITHIN", 0.5)
+    monkeypatch.setattr(lab, "TCG_SPEAKS_WITHIN", 0.5)
     with pytest.raises(core.Infrastructure) as raised:
         lab.boot(guest("port('console', b'Booting\\n')\ntime.sleep(60)"))
     text = str(raised.value)
@@ -236,6 +237,18 @@ port('lab.ctl', b'ready\\nstart\\nexit 0\\nend\\n')
     with pytest.raises(core.Infrastructure):
         lab.boot(hanging)
     assert tried.read_text() == "xx"
+
+
+def test_a_guest_that_never_speaks_is_started_once_more(guest, monkeypatch):
+    monkeypatch.setattr(lab, "TCG_SPEAKS_WITHIN", 0.5)
+    silent = guest("""
+open(__file__ + ".tried", "a").write("x")
+if len(open(__file__ + ".tried").read()) == 1:
+    time.sleep(60)
+port('lab.ctl', b'ready\\nstart\\nexit 0\\nend\\n')
+""", accel="tcg")
+    assert lab.boot(silent).code == 0
+    assert pathlib.Path(silent.qemu + ".tried").read_text() == "xx"
 
 
 def test_a_guest_that_never_speaks_says_nothing_about_kvm(guest, monkeypatch, build):
