@@ -32,7 +32,7 @@ MINIMAL = ["-Ddefault_library=shared", "-Ddisable_libs=*",
            "-Dtests=true", "-Dplatform=generic", "-Ddeveloper_mode=disabled",
            "--buildtype=debug",
            # An EAL looks for each possible lcore on each possible node, in every secondary.
-           "-Dmax_lcores=16", "-Dmax_numa_nodes=2"]
+           "-Dmax_lcores=16", "-Dmax_numa_nodes=1"]
 _SANITIZED = ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1"]
 
 

@@ -8,7 +8,10 @@ import os
 import pathlib
 import re
 
-from . import core, dpdk_build, programs, stack
+from . import core, distro, dpdk_build, programs, stack
+
+# Without it some versions of DPDK do not build, and others leave NUMA out and say nothing of it.
+NEED = {"/usr/include/numa.h": "libnuma-dev"}
 
 # What every profile has in common. The headers of the driver SDK are there for programs that bring
 # a PCI driver of their own; libraries are under lib/, where SPDK looks, on every distribution.
@@ -52,6 +55,7 @@ def install(tree, profile, prefix, variant, more=()):
     """
     prefix = pathlib.Path(os.path.abspath(prefix))
     _may_replace(prefix)
+    distro.need(NEED)
     build = dpdk_build.Build(tree)
     patch = variant == dpdk_build.PATCHED and build.diagnosis == "affected"
     if variant == dpdk_build.STOCK and len(build.stack) < len(stack.topics()):
