@@ -28,6 +28,7 @@
 #define RIVAL_REFUSED 4   /* with EBUSY */
 #define RIVAL_LOST 5      /* had the device, and bus master did not stay set */
 #define RIVAL_TOO_EARLY 6 /* the claim ended before the owner's /dev/uioX was closed */
+#define RIVAL_LITTERS 7   /* was refused, and has files of the device open */
 
 /* A race costs eight lives of a process: one race for so many secondaries that come and go. */
 #define RIVAL_RACE_EVERY 25
@@ -127,6 +128,7 @@ int
 uio_rival_main(const char *role, const char *device)
 {
 	const pid_t parent = getppid();
+	char part[64];
 	int s, ret = 0;
 
 	rival_device = device;
@@ -140,8 +142,11 @@ uio_rival_main(const char *role, const char *device)
 	uio_driver_register(rival_accept, true);
 	rte_errno = 0;
 	rte_bus_probe();
-	if (rival_pci == NULL)
-		return rte_errno == EBUSY ? RIVAL_REFUSED : RIVAL_FAILED;
+	if (rival_pci == NULL) {
+		ret = rte_errno == EBUSY ? RIVAL_REFUSED : RIVAL_FAILED;
+		snprintf(part, sizeof(part), "/%s/", device);
+		return uio_count_fds(part, NULL, 0) == 0 ? ret : RIVAL_LITTERS;
+	}
 	if (!rival_keeps_bus_master())
 		return RIVAL_LOST;
 	rival_say(RIVAL_HAS);

@@ -135,11 +135,10 @@ main(int argc, char **argv)
 	ret |= write_config(who);
 	fflush(stdout);
 
-	if (rte_eal_process_type() == RTE_PROC_PRIMARY) {
-		while (read(STDIN_FILENO, &byte, 1) > 0)
-			;
+	while (read(STDIN_FILENO, &byte, 1) > 0)
+		;
+	if (rte_eal_process_type() == RTE_PROC_PRIMARY)
 		ret |= print_state(who, "at the end");
-	}
 	rte_eal_cleanup();
 
 	return ret == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
