@@ -3,6 +3,8 @@
 
 """uio-doctor on made-up machines: which sentence for what."""
 
+import importlib.machinery
+import importlib.util
 import json
 import os
 import subprocess
@@ -151,9 +153,38 @@ def test_a_process_that_vanishes(machine):
 
 def test_json(machine):
     machine.process(100)
-    facts = json.loads(machine.doctor("--json").stdout)[BDF]
+    facts = json.loads(machine.doctor("--json").stdout)["devices"][BDF]
     assert facts["state"] == "healthy" and facts["bus_master"] is True
     assert facts["openers"][0]["pid"] == 100 and facts["openers"][0]["role"] == "primary"
+
+
+@pytest.mark.parametrize("library, verdict", [(FIXED, "fixed"), (OLD, "affected")])
+def test_installed(machine, library, verdict):
+    folder = machine.root / "usr/lib/x86_64-linux-gnu"
+    (folder / "pkgconfig").mkdir(parents=True)
+    (folder / "pkgconfig/libdpdk.pc").write_text("Version: 24.11.2\n")
+    (folder / "librte_bus_pci.so.25").write_bytes(library)
+    assert f"installed in {folder}: DPDK 24.11.2: {verdict}" in machine.doctor().stdout
+
+
+def test_without_root_it_cannot_be_sure(machine, monkeypatch, capsys):
+    program = str(core.TOP / "devtools/uio-doctor")
+    loader = importlib.machinery.SourceFileLoader("uio_doctor", program)
+    doctor = importlib.util.module_from_spec(importlib.util.spec_from_loader("uio_doctor", loader))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    loader.exec_module(doctor)
+    machine.process(100)
+
+    listdir = os.listdir
+
+    def refuse(path):
+        if str(path).endswith("/fd"):
+            raise PermissionError
+        return listdir(path)
+    monkeypatch.setattr(doctor.os, "listdir", refuse)
+    monkeypatch.setattr(sys, "argv", ["uio-doctor", "--root", str(machine.root)])
+    assert doctor.main() == 69
+    assert "1 processes cannot be looked into: run it as root" in capsys.readouterr().err
 
 
 def test_watch_prints_changes(machine):
