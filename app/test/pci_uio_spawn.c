@@ -26,6 +26,8 @@
 #define UIO_SPAWN_TIMEOUT_MS 30000
 /* How often to look. Each time takes CPU time from the secondaries, in a VM in particular. */
 #define UIO_POLL_US 10000
+/* Time for a secondary to end when the case is over, whatever it was doing. */
+#define UIO_END_TIMEOUT_MS 3000
 #define UIO_LOG_LINES 40
 
 struct uio_shared *uio_shared;
@@ -33,6 +35,7 @@ struct uio_shared *uio_shared;
 static struct {
 	pid_t pid;          /* 0: nobody */
 	bool ended;
+	bool apart;         /* shares no memory with this process */
 	bool blamed;        /* did not do what was waited for: its output tells why */
 	int status;         /* as of waitpid() */
 	char role[32];
@@ -113,6 +116,7 @@ uio_spawn(struct uio_dev *dev, unsigned int slot, const char *role,
 
 	uio_forget(slot);
 	strlcpy(uio_children[slot].role, role, sizeof(uio_children[slot].role));
+	uio_children[slot].apart = a->prefix != NULL;
 	uio_children[slot].log = tmpfile();
 	/* Appended to, wherever this process reads: they share the position. */
 	if (uio_children[slot].log == NULL ||
@@ -318,11 +322,33 @@ uio_show_log(unsigned int slot)
 	}
 }
 
+/*
+ * Let those end by themselves that can: one that is killed may hold a lock in shared memory, which
+ * would block this process and all that come later.
+ */
+static void
+uio_ask_to_end(void)
+{
+	uint64_t deadline = nvme_deadline(UIO_END_TIMEOUT_MS * uio_settings.time_scale);
+	unsigned int slot;
+
+	for (slot = 0; slot < UIO_SLOTS; slot++) {
+		if (uio_children[slot].pid != 0 && !uio_children[slot].apart)
+			uio_go(slot);
+	}
+	for (slot = 0; slot < UIO_SLOTS; slot++) {
+		while (uio_children[slot].pid != 0 && !uio_children[slot].apart &&
+				!uio_has_ended(slot) && !nvme_expired(deadline))
+			rte_delay_us_sleep(UIO_POLL_US);
+	}
+}
+
 void
 uio_reap(void)
 {
 	unsigned int slot;
 
+	uio_ask_to_end();
 	for (slot = 0; slot < UIO_SLOTS; slot++) {
 		if (uio_children[slot].pid != 0 && !uio_has_ended(slot)) {
 			kill(uio_children[slot].pid, SIGKILL);
