@@ -17,7 +17,7 @@ from uiokit import core
 BDF = "0000:00:04.0"
 # A file that any machine has, in the place of /dev/uio0.
 NODE, NUMBER = "/dev/null", "1:3"
-FIXED = b"\x7fELF %s has more BARs than the primary process mapped"
+FIXED = b"\x7fELF %s/%.4x:%.2x:%.2x.%x/config"
 OLD = b"\x7fELF Cannot mmap device resource file"
 
 
@@ -137,6 +137,39 @@ def test_lost_and_restored(tmp_path):
     assert done.returncode == 0 and "needs a reset" in done.stdout
     assert machine.config.read_bytes()[4:6] == b"\x07\x01"
     assert "nothing to restore" in machine.doctor("--restore", BDF, "--yes").stdout
+
+
+def test_nobody_to_restore_it_for(tmp_path):
+    machine = Machine(tmp_path, command=0x103)
+    secondary(machine, uio=False)
+    done = machine.doctor()
+    assert done.returncode == 1 and "lost: its owner has ended, secondary 200" in done.stdout
+    done = machine.doctor("--restore", BDF, "--yes")
+    assert done.returncode == 1 and "nobody owns it" in done.stderr
+    assert machine.config.read_bytes()[4:6] == b"\x03\x01"
+
+
+def test_a_secondary_that_its_primary_started_is_seen(machine):
+    machine.process(100, library=OLD)
+    secondary(machine, library=OLD, parent=100)
+    assert "at risk: secondary 200" in machine.doctor().stdout
+
+
+def test_the_claim_tells_the_owner(machine):
+    machine.process(90, "intruder")
+    machine.process(100)
+    status = os.stat(machine.config)
+    (machine.root / "proc/locks").write_text(
+        f"1: FLOCK  ADVISORY  WRITE 100 {os.major(status.st_dev):02x}:"
+        f"{os.minor(status.st_dev):02x}:{status.st_ino} 0 EOF\n")
+    assert "at risk: primary 90 (intruder) has /dev/uio0 open as well" in machine.doctor().stdout
+
+
+def test_names_that_are_no_text(machine):
+    machine.process(100)
+    with open(machine.root / "proc/100/maps", "ab") as maps:
+        maps.write(b"7f00-7f01 r--p 0 08:01 9 /tmp/\xff\xfe\n")
+    assert machine.doctor().returncode == 0
 
 
 def test_restore_of_another_device(machine):

@@ -11,7 +11,8 @@
  * end would stop DMA, so that the device stays claimed until then.
  *
  * An owner that takes no such lock is not seen: a program that is not DPDK, a DPDK without this
- * file, a process in another network namespace, which has a sysfs of its own.
+ * file, a process in another network namespace, which has a sysfs of its own. On the other hand any
+ * user who may read config space can lock it, and keep the device from being attached.
  */
 
 #include <errno.h>
@@ -21,6 +22,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include <rte_errno.h>
 #include <rte_interrupts.h>
@@ -47,7 +49,7 @@ pci_uio_lock_holder(int fd)
 	if (f == NULL)
 		return 0;
 	while (holder == 0 && fgets(line, sizeof(line), f) != NULL) {
-		if (sscanf(line, "%*d: FLOCK %*s WRITE %d %x:%x:%" SCNu64, &pid, &dev_major,
+		if (sscanf(line, "%*d: FLOCK %*s %*s %d %x:%x:%" SCNu64, &pid, &dev_major,
 				&dev_minor, &inode) == 4 && inode == st.st_ino &&
 				dev_major == major(st.st_dev) && dev_minor == minor(st.st_dev))
 			holder = pid;
@@ -65,6 +67,10 @@ pci_uio_name_holder(int fd, char *text, size_t size)
 	int pid;
 
 	pid = pci_uio_lock_holder(fd);
+	if (pid == getpid()) {
+		strlcpy(text, "this process, or one that it forked", size);
+		return;
+	}
 	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
 	if (pid != 0)
 		f = fopen(path, "r");
@@ -95,7 +101,7 @@ pci_uio_claim(struct rte_pci_device *dev)
 	} else {
 		PCI_LOG(ERR, "Cannot lock config space of %s: %s", dev->name, strerror(ret));
 	}
-	/* the bus makes errno the rte_errno of a probe */
+	/* in most versions the bus makes errno the rte_errno of a probe */
 	errno = ret;
 	rte_errno = ret;
 

@@ -6,8 +6,8 @@
  * The UIO devices that this process owns, over telemetry.
  *
  * Each request looks at the processes from outside, in /proc and /sys. Nothing is recorded when a
- * device comes or goes, so that nothing of it can be stale, and no lock is shared with the threads
- * that attach and detach.
+ * device comes or goes, and no lock is shared with the threads that attach and detach. What is kept
+ * from one request to the next is the state of bus mastering, to tell when it was lost.
  */
 
 #include <ctype.h>
@@ -196,14 +196,21 @@ uio_read_command(const char *name, uint16_t *command)
 	return len == sizeof(*command) ? 0 : -1;
 }
 
-/* how often requests have found the bit cleared that the one before had found set */
+/* read COMMAND, and count how often the bit was found cleared that had been found set before */
 static int
-uio_count_losses(const char *name, bool master)
+uio_look_at_command(const char *name, uint16_t *command, int *losses)
 {
 	struct uio_seen *seen;
-	int losses = 0;
+	bool master;
+	int ret;
 
+	*losses = 0;
+	/* what is read first must be noted first */
 	pthread_mutex_lock(&uio_seen_lock);
+	ret = uio_read_command(name, command);
+	if (ret < 0)
+		goto unlock;
+	master = *command & UIO_COMMAND_MASTER;
 	TAILQ_FOREACH(seen, &uio_seen_list, next) {
 		if (strcmp(seen->name, name) == 0)
 			break;
@@ -218,14 +225,15 @@ uio_count_losses(const char *name, bool master)
 	if (seen != NULL) {
 		seen->losses += seen->master && !master;
 		seen->master = master;
-		losses = seen->losses;
+		*losses = seen->losses;
 	}
+unlock:
 	pthread_mutex_unlock(&uio_seen_lock);
 
-	return losses;
+	return ret;
 }
 
-/* a device that was given up starts anew with its next owner */
+/* a device that is seen to have been given up starts anew */
 static void
 uio_forget_losses(const char *name)
 {
@@ -250,11 +258,12 @@ uio_fill_info(const struct uio_held *held, struct rte_tel_data *d)
 	char path[PATH_MAX], driver[32];
 	struct uio_fds fds = { .nb_uio = 0 };
 	uint16_t command;
+	int losses;
 	char hex[8];
 
 	snprintf(path, sizeof(path), "/sys/class/uio/uio%u/device/driver", held->num);
 	if (uio_link_name(path, driver, sizeof(driver)) < 0 ||
-			uio_read_command(held->name, &command) < 0)
+			uio_look_at_command(held->name, &command, &losses) < 0)
 		return -ENODEV; /* unbound or unplugged meanwhile */
 	snprintf(fds.uio, sizeof(fds.uio), "/dev/uio%u", held->num);
 	snprintf(fds.config, sizeof(fds.config), "/%s/config", held->name);
@@ -279,8 +288,7 @@ uio_fill_info(const struct uio_held *held, struct rte_tel_data *d)
 	rte_tel_data_add_dict_int(d, "memory_space", !!(command & UIO_COMMAND_MEMORY));
 	rte_tel_data_add_dict_int(d, "bus_master", !!(command & UIO_COMMAND_MASTER));
 	rte_tel_data_add_dict_int(d, "intx_disable", !!(command & UIO_COMMAND_INTX_DISABLE));
-	rte_tel_data_add_dict_int(d, "bus_master_losses",
-			uio_count_losses(held->name, command & UIO_COMMAND_MASTER));
+	rte_tel_data_add_dict_int(d, "bus_master_losses", losses);
 	uio_walk_fds("self", uio_count_fds, &fds);
 	rte_tel_data_add_dict_int(d, "uio_fds", fds.nb_uio);
 	rte_tel_data_add_dict_int(d, "config_fds", fds.nb_config);
