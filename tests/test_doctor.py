@@ -111,6 +111,15 @@ def test_a_secondary_with_the_device_open(machine):
     assert "at risk: secondary 200 (perf) has /dev/uio0 open" in done.stdout
 
 
+def test_igb_uio_counts_its_openers(machine):
+    drivers = machine.root / "sys/bus/pci/drivers"
+    (drivers / "uio_pci_generic").rename(drivers / "igb_uio")
+    machine.process(100, library=OLD)
+    secondary(machine, library=OLD)
+    done = machine.doctor()
+    assert done.returncode == 0 and "would stop DMA" not in done.stdout
+
+
 def test_an_opener_that_is_not_dpdk(machine):
     machine.process(100)
     machine.process(300, "cat", library=None, mapped=False)
