@@ -30,6 +30,9 @@ class Machine:
         (path / "sys/bus/pci/devices" / BDF).symlink_to(device)
         self.config = device / "config"
         self.config.write_bytes(bytes(4) + command.to_bytes(2, "little") + bytes(58))
+        self.resource = device / "resource2"  # the first that it has
+        self.resource.touch()
+        (device / "resource4").touch()
         (path / "sys/class/uio/uio0").mkdir(parents=True)
         (path / "sys/class/uio/uio0/dev").write_text(f"{NUMBER}\n")
         (path / "proc").mkdir()
@@ -54,6 +57,12 @@ class Machine:
             maps += f"7e00-7e01 r-xp 00000000 08:01 2 {where}/librte_bus_pci.so.23\n"
         (folder / "maps").write_text(maps)
         (folder / "root").symlink_to("/")
+
+    def claim(self, pid, path=None):
+        status = os.stat(path or self.resource)
+        with open(self.root / "proc/locks", "a", encoding="ascii") as locks:
+            locks.write(f"1: FLOCK  ADVISORY  WRITE {pid} {os.major(status.st_dev):02x}:"
+                        f"{os.minor(status.st_dev):02x}:{status.st_ino} 0 EOF\n")
 
     def doctor(self, *args):
         return subprocess.run([sys.executable, core.TOP / "devtools/uio-doctor", "--root",
@@ -83,10 +92,7 @@ def test_nobody(machine):
 def test_healthy(machine):
     machine.process(100)
     secondary(machine, uio=False)
-    status = os.stat(machine.config)
-    (machine.root / "proc/locks").write_text(
-        f"1: FLOCK  ADVISORY  WRITE 100 {os.major(status.st_dev):02x}:"
-        f"{os.minor(status.st_dev):02x}:{status.st_ino} 0 EOF\n")
+    machine.claim(100)
     done = machine.doctor()
     assert done.returncode == 0
     assert "healthy: primary 100 (spdk_tgt) owns the device, 1 attached beside it" in done.stdout
@@ -167,11 +173,22 @@ def test_a_secondary_that_its_primary_started_is_seen(machine):
 def test_the_claim_tells_the_owner(machine):
     machine.process(90, "intruder")
     machine.process(100)
-    status = os.stat(machine.config)
-    (machine.root / "proc/locks").write_text(
-        f"1: FLOCK  ADVISORY  WRITE 100 {os.major(status.st_dev):02x}:"
-        f"{os.minor(status.st_dev):02x}:{status.st_ino} 0 EOF\n")
+    machine.claim(100)
     assert "at risk: primary 90 (intruder) has /dev/uio0 open as well" in machine.doctor().stdout
+
+
+def test_a_lock_of_config_space_is_no_claim(machine):
+    machine.process(100)
+    machine.claim(300, machine.config)
+    assert "claimed by" not in machine.doctor().stdout
+
+
+def test_a_device_without_a_resource_has_no_claim(machine):
+    for path in machine.config.parent.glob("resource*"):
+        path.unlink()
+    machine.process(100)
+    done = machine.doctor()
+    assert done.returncode == 0 and "claimed by" not in done.stdout
 
 
 def test_names_that_are_no_text(machine):

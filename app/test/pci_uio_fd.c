@@ -127,7 +127,7 @@ uio_case_fd_detach_unmapped(struct uio_dev *dev)
  * no type, for a legacy device whose BARs are not mapped. It takes a memory BAR as well, so that
  * any device will do here.
  */
-static int
+int
 uio_first_bar(const struct rte_pci_device *pci)
 {
 	int bar = 0;

@@ -266,6 +266,12 @@ int uio_run_again(pid_t *pid, char *const argv[], char *role, int output);
 
 /* Other primaries: pci_uio_rival.c */
 
+/** Exit code of one that was refused with EBUSY; 0: it had the device, and kept bus master. */
+#define UIO_RIVAL_REFUSED 4
+/** What they say. */
+#define UIO_RIVAL_IS_READY "rival is ready"
+#define UIO_RIVAL_HAS "rival has the device"
+
 int uio_rival_main(const char *role, const char *device);
 
 /* In a secondary: pci_uio_roles.c */
@@ -273,6 +279,8 @@ int uio_rival_main(const char *role, const char *device);
 int uio_role_main(const char *role);
 /** Fill in a view of config space: in either process. */
 void uio_config_look(struct rte_pci_device *pci, struct uio_config_view *view);
+/** BAR that rte_pci_ioport_map() takes: pci_uio_fd.c */
+int uio_first_bar(const struct rte_pci_device *pci);
 /** Map and unmap an I/O port: in either process. */
 void uio_port_try(struct rte_pci_device *pci, struct uio_port_view *view);
 
@@ -297,6 +305,9 @@ int uio_case_port_primary(struct uio_dev *dev);
 
 int uio_case_claim_refused(struct uio_dev *dev);
 int uio_case_claim_killed(struct uio_dev *dev);
+int uio_case_claim_no_privilege(struct uio_dev *dev);
+int uio_case_claim_again(struct uio_dev *dev);
+int uio_case_claim_port(struct uio_dev *dev);
 int uio_case_claim_race(struct uio_dev *dev);
 
 int uio_case_exit_return(struct uio_dev *dev);

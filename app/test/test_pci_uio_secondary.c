@@ -87,6 +87,12 @@ static const struct uio_case uio_cases[] = {
 		uio_case_claim_refused, UIO_NEED_DEVICE },
 	{ "claim_killed", "a device whose owner was killed goes to the next primary",
 		uio_case_claim_killed, UIO_NEED_DEVICE },
+	{ "claim_no_privilege", "a user who may only read config space keeps no primary away",
+		uio_case_claim_no_privilege, UIO_NEED_DEVICE },
+	{ "claim_again", "a primary that maps the device again, and unmaps it once, still has it",
+		uio_case_claim_again, UIO_NEED_DEVICE },
+	{ "claim_port", "a primary with no more than an I/O port has the device, until it lets go",
+		uio_case_claim_port, UIO_NEED_DEVICE },
 	{ "claim_race", "of eight primaries that want the device at once one gets it",
 		uio_case_claim_race, UIO_NEED_DEVICE },
 
