@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""What a run of the benchmark says of the targets of a figure: its ratios, and its growth."""
+
+import dataclasses
+import math
+import statistics
+import typing
+
+from . import bench_samples
+
+MET = "met"
+NOT_MET = "NOT MET"
+NOT_MEASURED = "not measured in this run"
+NO_TARGET = "no target"
+
+# Standard error of a median over its quartile range, of normal samples: 1.253 / 1.349.
+_ERROR_OF_MEDIAN = 0.93
+
+
+@dataclasses.dataclass
+class Ratio:
+    """One ratio of a figure. summary: of the ratios, None if not measured; note: how they came."""
+
+    figure: object
+    above: str
+    below: str
+    bound: str
+    target: typing.Optional[float]
+    summary: typing.Optional[bench_samples.Summary]
+    outcome: str
+    note: str
+
+    @property
+    def name(self):
+        return f"{self.above} / {self.below}"
+
+    @property
+    def wanted(self):
+        return "" if self.target is None else f"{self.bound} {self.target:g}"
+
+
+class Part(typing.NamedTuple):
+    """The slope from one x to another, and its relative deviation from the slope over all."""
+
+    low: float
+    high: float
+    slope: float
+    deviation: float
+    error: float
+
+
+@dataclasses.dataclass
+class Growth:
+    """The growth of a figure: the slope over all, and its parts, none if it was not measured."""
+
+    figure: object
+    outcome: str
+    note: str = ""
+    slope: float = 0
+    parts: tuple = ()
+
+    @property
+    def wanted(self):
+        return f"flat within {self.figure.growth[1]:.0%}"
+
+
+def all_of(run, figures):
+    """The Ratios and Growths of all figures, in the order of the table."""
+    return [one for figure in figures
+            for one in [*ratios(run, figure), *([growth(run, figure)] if figure.growth else [])]]
+
+
+def ratios(run, figure):
+    """The Ratio of each line in the figure's table.
+
+    A pair is one round at one x; the ratios of all pairs are summarised together. What has no
+    partner is left out. Where fewer than half have one, or a partner is 0, the medians are divided
+    instead, and there are no quartiles.
+    """
+    return [Ratio(figure, *ratio, *_ratio(run, figure, *ratio)) for ratio in figure.ratios]
+
+
+def _ratio(run, figure, above, below, bound, target):
+    upper, lower = ({(x, number): value for x in run.xs(figure, [variant])
+                     for number, value in run.at(figure, variant, x).items()}
+                    for variant in (above, below))
+    if not upper or not lower:
+        lacking = [name for name, of in ((above, upper), (below, lower)) if not of]
+        return None, NOT_MEASURED, f"no {' and no '.join(lacking)}"
+    pairs = sorted(upper.keys() & lower.keys())
+    most = max(len(upper), len(lower))
+    if 2 * len(pairs) >= most and all(lower[pair] for pair in pairs):
+        found = bench_samples.summary([upper[pair] / lower[pair] for pair in pairs])
+        alone = len(upper) + len(lower) - 2 * len(pairs)
+        note = f"{len(pairs)} pairs" + (f", {alone} samples without a partner" if alone else "")
+    else:
+        divisor = statistics.median(lower.values())
+        if divisor == 0:
+            return None, NOT_MEASURED, f"{below} is 0"
+        median = statistics.median(upper.values()) / divisor
+        found = bench_samples.Summary(0, median, median, median, median, median)
+        why = "some divide by 0" if 2 * len(pairs) >= most else "rounds do not pair"
+        note = f"{why}: ratio of medians"
+    if target is None:
+        return found, NO_TARGET, note
+    held = found.median <= target if bound == "at most" else found.median >= target
+    return found, MET if held else NOT_MET, note
+
+
+def growth(run, figure):
+    """The Growth of a figure that has a rule for it, (variant, tolerance).
+
+    Is the cost per x flat? Fit a straight line to the medians at all x, by least squares: its
+    slope is the cost per x over all, and a fixed cost has no part in it. Then fit one to each half:
+    the x up to the measured one nearest to the middle, and from it on. The rule is met if neither
+    half's slope is further from the slope over all than the tolerance. What grows faster than x is
+    steeper in the second half, what is paid once, at some x, in one of them. Slopes between
+    neighbours would say the same, but where x are close the noise of two medians would drown their
+    difference. Next to each deviation stands the standard error that the quartiles let expect.
+    """
+    variant, tolerance = figure.growth
+    points = [(x, bench_samples.summary(run.at(figure, variant, x).values()))
+              for x in run.xs(figure, [variant])]
+    if not points:
+        return Growth(figure, NOT_MEASURED, f"no {variant}")
+    if len(points) < 3:
+        return Growth(figure, NOT_MEASURED, f"{len(points)} {figure.x} are too few, 3 are needed")
+    slope, _ = _line(points)
+    if slope <= 0:
+        return Growth(figure, NOT_MEASURED, f"{variant} does not grow with {figure.x}")
+    middle = (points[0][0] + points[-1][0]) / 2
+    at = min(range(1, len(points) - 1), key=lambda index: abs(points[index][0] - middle))
+    parts = []
+    for half in (points[:at + 1], points[at:]):
+        steep, error = _line(half)
+        parts.append(Part(half[0][0], half[-1][0], steep, steep / slope - 1, error / slope))
+    held = all(abs(part.deviation) <= tolerance for part in parts)
+    return Growth(figure, MET if held else NOT_MET, "", slope, tuple(parts))
+
+
+def _line(points):
+    """Slope of the least-squares line through the medians, and its standard error."""
+    mean = statistics.fmean(x for x, _ in points)
+    square = sum((x - mean) ** 2 for x, _ in points)
+    slope = sum((x - mean) * found.median for x, found in points) / square
+    error = math.sqrt(sum(((x - mean) * _ERROR_OF_MEDIAN * (found.q3 - found.q1)) ** 2 / found.n
+                          for x, found in points)) / square
+    return slope, error
