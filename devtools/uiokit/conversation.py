@@ -118,6 +118,21 @@ def by_line(use):
     return sink
 
 
+def to_stream(stream):
+    """A sink that passes bytes on to a text stream of this process, unchanged and at once."""
+    def sink(data):
+        stream.buffer.write(data)
+        stream.buffer.flush()
+    return sink
+
+
+def both(first, second):
+    def sink(data):
+        first(data)
+        second(data)
+    return sink
+
+
 def _heard(report, line):
     word, _, rest = line.partition(" ")
     if word in ("ready", "start"):

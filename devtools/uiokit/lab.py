@@ -50,6 +50,9 @@ class Options:
     accel: str = "auto"
     nvme: int = 1
     nvme_sriov: bool = False
+    nvme_unplug: bool = False
+    iommu: bool = False
+    monitor: bool = False
     device: list = dataclasses.field(default_factory=list)
     uio: list = dataclasses.field(default_factory=list)
     cpus: int = 2
@@ -64,10 +67,15 @@ class Options:
     verbose: bool = False
     qemu: str = qemu.PROGRAM
 
+    @property
+    def drives(self):
+        return self.nvme + self.nvme_sriov + self.nvme_unplug
+
 
 @dataclasses.dataclass
 class Result:
-    """How the command ended. stdout and stderr are empty where they went to sinks of the caller's.
+    """How the command ended, and how long it took until the guest lived, had its devices bound, and
+    was done. stdout and stderr are empty where they went to sinks of the caller's.
     """
 
     code: int
@@ -75,6 +83,7 @@ class Result:
     stdout: str
     stderr: str
     boot_seconds: float
+    bind_seconds: float
     command_seconds: float
     accel: str
     kernel: str
@@ -103,20 +112,21 @@ def boot(options, *, on_line=None, sinks=None, keyboard=None):
 
         image, given = scratch(), scratch()
         size = _write_image(image, kernel, options, keyboard is not None)
-        drives = [scratch() for _ in range(options.nvme + options.nvme_sriov)]
+        drives = [scratch() for _ in range(options.drives)]
         for index, drive in enumerate(drives):
             guest_files.fill_drive(drive, index)
         kept = collections.defaultdict(bytearray)
         sinks = {"lab.out": kept["out"].extend, "lab.err": kept["err"].extend,
                  "tty": kept["out"].extend, "lab.give": given.write, **(sinks or {})}
         if on_line:
-            sinks["lab.out"] = _both(sinks["lab.out"], conversation.by_line(on_line))
+            sinks["lab.out"] = conversation.both(sinks["lab.out"],
+                                                 conversation.by_line(on_line))
         candidates = accelerator.candidates(options.accel, options.qemu)
         for accel, speak_within in _attempts(candidates):
             argv = (qemu.machine_args(options.qemu, accel, options.cpus, _memory(options, size))
                     + qemu.kernel_args(kernel.image, image, options.hugepages, options.append)
-                    + qemu.nvme_args(drives[:options.nvme])
-                    + (qemu.sriov_args(drives[-1]) if options.nvme_sriov else [])
+                    + (qemu.iommu_args() if options.iommu else [])
+                    + qemu.drives_args(options, drives)
                     + [word for device in options.device for word in ("-device", device)])
             began = time.monotonic()
             log, report, ended = _run(argv, [image, *drives], sinks, options, speak_within,
@@ -135,7 +145,8 @@ def boot(options, *, on_line=None, sinks=None, keyboard=None):
         core.say(text)
     return Result(TIMED_OUT if report.timed_out else report.code, report.timed_out,
                   kept["out"].decode(errors="replace"), kept["err"].decode(errors="replace"),
-                  report.start - began, report.exit - report.start, accel, kernel.release, log)
+                  report.ready - began, report.start - report.ready, report.exit - report.start,
+                  accel, kernel.release, log)
 
 
 def _attempts(accels):
@@ -186,8 +197,10 @@ def _run(argv, files, sinks, options, speak_within, keyboard):
         old.unlink(missing_ok=True)
     handle, log_path = tempfile.mkstemp(dir=folder, prefix=time.strftime("boot-%Y%m%d-%H%M%S-"),
                                         suffix=".log")
-    with open(handle, "wb", buffering=0) as log, qemu.ports() as (ours, theirs):
-        console = _both(log.write, to_stream(sys.stderr)) if options.verbose else log.write
+    with open(handle, "wb", buffering=0) as log, qemu.ports(options.monitor) as (ours, theirs):
+        console = log.write
+        if options.verbose:
+            console = conversation.both(log.write, conversation.to_stream(sys.stderr))
         argv = argv + qemu.port_args(theirs)
         with bus_master.watched(options.watch, options.device) as watch:
             if watch:
@@ -232,18 +245,3 @@ def _check(report, log, options, ended):
     tail = lines[-15:]
     raise core.Infrastructure("\n".join(
         [what, *(f"    {line}" for line in tail), f"  whole boot log: {log}"]))
-
-
-def to_stream(stream):
-    """A sink that passes bytes on to a text stream of this process, unchanged and at once."""
-    def sink(data):
-        stream.buffer.write(data)
-        stream.buffer.flush()
-    return sink
-
-
-def _both(first, second):
-    def sink(data):
-        first(data)
-        second(data)
-    return sink

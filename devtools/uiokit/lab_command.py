@@ -13,7 +13,7 @@ import sys
 import termios
 import tty
 
-from . import core, lab, qemu
+from . import conversation, core, lab, qemu
 
 DESCRIPTION = """\
 Boot a small guest with emulated NVMe drives bound to uio_pci_generic, and run a command in it.
@@ -49,8 +49,9 @@ def main(argv):
         size = shutil.get_terminal_size()
         setup = f"stty rows {size.lines} cols {size.columns}; exec sh -l"
         return _shell(lab.Options(**args, command=["sh", "-c", setup]))
-    result = lab.boot(lab.Options(**args), sinks={"lab.out": lab.to_stream(sys.stdout),
-                                                  "lab.err": lab.to_stream(sys.stderr)})
+    result = lab.boot(lab.Options(**args), sinks={
+        "lab.out": conversation.to_stream(sys.stdout),
+        "lab.err": conversation.to_stream(sys.stderr)})
     if result.timed_out:
         core.say(f"lab: killed at its time limit of {args['timeout']} s")
     return result.code
@@ -68,6 +69,11 @@ def _add_options(parser):
         help=f"number of NVMe drives of 16 MiB, up to {qemu.MAX_NVME} (default 1)")
     add("--nvme-sriov", action="store_true",
         help="one more drive, the only kind with extended capabilities: ARI and SR-IOV")
+    add("--nvme-unplug", action="store_true",
+        help="one more drive, that QEMU's monitor can unplug: device_del unplug")
+    add("--monitor", action="store_true",
+        help="QEMU's monitor, in the guest: the virtio port of the name lab.monitor")
+    add("--iommu", action="store_true", help="an Intel IOMMU; see also --append intel_iommu=on")
     add("--device", action="append", default=[], metavar="ARGS",
         help="a further device, as QEMU's -device takes it; may be repeated")
     add("--uio", action="append", default=[], metavar="VENDOR:DEVICE", type=_pci_id,
@@ -141,7 +147,7 @@ def _guest_path(text):
 
 def _shell(options):
     with _terminal_for_guest() as made_raw:
-        write = lab.to_stream(sys.stdout)
+        write = conversation.to_stream(sys.stdout)
         return lab.boot(options, keyboard=sys.stdin.fileno(),
                         sinks={"tty": lambda data: made_raw() or write(data)}).code
 

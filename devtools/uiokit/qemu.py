@@ -23,7 +23,8 @@ VIRTIO_PORTS = ("lab.ctl", "lab.out", "lab.err", "lab.give")
 # Drives start here, a slot each while there are enough. Lower slots are for --device, higher ones
 # for the lab itself.
 NVME_FIRST_SLOT = 0x4
-NVME_SLOTS = 24
+NVME_SLOTS = 23
+UNPLUG_SLOT = 0x1b
 SRIOV_SLOT = 0x1c
 VIRTIO_SLOT = 0x1d
 MAX_NVME = 64
@@ -56,13 +57,23 @@ def kernel_args(image, initrd, hugepages, append):
 def port_args(ends):
     """ends: the socket of each port, by port name."""
     args = ["-device", f"virtio-serial-pci,id=lab,addr={VIRTIO_SLOT:#x}"]
-    for name in SERIAL_PORTS + VIRTIO_PORTS:
-        args += ["-chardev", f"socket,id={name},fd={ends[name].fileno()}"]
+    for name, end in ends.items():
+        args += ["-chardev", f"socket,id={name},fd={end.fileno()}"]
         if name in SERIAL_PORTS:
             args += ["-serial", f"chardev:{name}"]
+        elif name == "monitor":
+            args += ["-mon", "chardev=monitor,mode=readline"]
         else:
             args += ["-device", f"virtserialport,bus=lab.0,chardev={name},name={name}"]
     return args
+
+
+def drives_args(options, images):
+    """images: one open file for each drive of lab.Options, in the order of its fields."""
+    others = iter(images[options.nvme:])
+    return (nvme_args(images[:options.nvme])
+            + (sriov_args(next(others)) if options.nvme_sriov else [])
+            + (unplug_args(next(others)) if options.nvme_unplug else []))
 
 
 def nvme_args(images):
@@ -84,6 +95,18 @@ def sriov_args(image):
             "sriov_max_vfs=1,sriov_vq_flexible=2,sriov_vi_flexible=1,max_ioqpairs=8,msix_qsize=8",
             *_drive_args("sriov-drive", image),
             "-device", "nvme-ns,drive=sriov-drive,bus=sriov"]
+
+
+def unplug_args(image):
+    """A drive behind a root port: the only kind that the monitor can unplug, by its id."""
+    return ["-device", f"pcie-root-port,id=unplug-port,chassis=1,addr={UNPLUG_SLOT:#x}",
+            *_drive_args("unplug-drive", image),
+            "-device", "nvme,id=unplug,drive=unplug-drive,serial=labunplug,bus=unplug-port"]
+
+
+def iommu_args():
+    # Before the devices behind it. Interrupts are not remapped: there is no need, and TCG cannot.
+    return ["-device", "intel-iommu,intremap=off"]
 
 
 def _drive_args(name, image):
@@ -130,10 +153,18 @@ def running(argv, files, errors):
 
 
 @contextlib.contextmanager
-def ports():
-    """Pairs of connected sockets for all ports: (ours, QEMU's), each by port name."""
+def ports(monitor=False):
+    """Pairs of connected sockets for all ports: (ours, QEMU's), each by port name.
+
+    monitor: with QEMU's own monitor on the guest's port lab.monitor; both ends are QEMU's.
+    """
     with contextlib.ExitStack() as stack:
+        def pair():
+            return [stack.enter_context(end) for end in socket.socketpair()]
+
         ours, theirs = {}, {}
         for name in SERIAL_PORTS + VIRTIO_PORTS:
-            ours[name], theirs[name] = (stack.enter_context(end) for end in socket.socketpair())
+            ours[name], theirs[name] = pair()
+        if monitor:
+            theirs["monitor"], theirs["lab.monitor"] = pair()
         yield ours, theirs
