@@ -48,3 +48,12 @@ def test_nothing_is_left_open(tmp_path):
     before = len(os.listdir("/proc/self/fd"))
     watch(tmp_path, [])
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_was_written_is_read_back(tmp_path):
+    watch(tmp_path, ["1001.0:pci_cfg_write nvme 00:04.0 @0x4 <- 0x107",
+                     "1002.0:pci_cfg_write nvme 00:04.0 @0x4 <- 0x103",
+                     "1002.5:pci_cfg_write nvme 00:05.0 @0x4 <- 0x107"],
+          report=conversation.Report(start=1e9))
+    assert bus_master.transitions(tmp_path / "watch") == {
+        "0000:00:04.0": ["on", "off"], "0000:00:05.0": ["on"]}

@@ -9,6 +9,7 @@ looks runs in the guest.
 
 import contextlib
 import os
+import pathlib
 import re
 import sys
 import time
@@ -63,6 +64,16 @@ class Watch:
         for moment, what in ((report.start, "start"), (report.exit, "end")):
             if moment is not None:
                 self.write(f"{moment - self.began_monotonic:10.6f} command {what}\n")
+
+
+def transitions(path):
+    """{device: ["on", "off", ...]} as a Watch has written them to a file."""
+    found = {}
+    for line in pathlib.Path(path).read_text().splitlines():
+        words = line.split()
+        if len(words) == 4 and words[2] in ("on", "off"):
+            found.setdefault(words[1], []).append(words[2])
+    return found
 
 
 @contextlib.contextmanager

@@ -9,14 +9,15 @@ import re
 import shutil
 import subprocess
 
-from . import core, distro, dpdk_build, dpdk_tree, guest_image, lab, programs
+from . import core, crowd, distro, dpdk_build, dpdk_tree, guest_image, lab, programs
 
 _NEED = {
     "lint": {"shellcheck": "shellcheck", "flake8": "flake8", "codespell": "codespell"},
     "unit": {},
     "series": {"abidiff": "abigail-tools", "gdb": "gdb", "perl": "perl", "gawk": "gawk",
                "codespell": "codespell"},
-    "lab": lab.NEED}
+    "lab": lab.NEED,
+    "fault": crowd.NEED}
 _NEED_ALWAYS = {**dpdk_build.NEED, "pytest-3": "python3-pytest"}
 
 
@@ -28,7 +29,9 @@ def main(argv):
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", action="append", choices=list(_NEED),
                         help="only this suite (repeatable)")
-    parser.add_argument("--dpdk", metavar="PATH", help="for the suites series and lab: a DPDK "
+    parser.add_argument("--full", action="store_true", help="the long form of the suite fault; it "
+                        "takes hours")
+    parser.add_argument("--dpdk", metavar="PATH", help="for all suites but lint and unit: a DPDK "
                         "source tree or git checkout (default: the distribution's source package)")
     options = parser.parse_args(argv)
     dpdk = dpdk_tree.Tree(options.dpdk).path if options.dpdk else ""
@@ -37,7 +40,8 @@ def main(argv):
                  for name, package in {**_NEED_ALWAYS, **_NEED[suite]}.items()})
     guest_image.busybox()
     folder = core.build_dir("check")
-    setup = ["meson", "setup", folder, core.TOP, f"-Ddpdk={dpdk}"]
+    setup = ["meson", "setup", folder, core.TOP, f"-Ddpdk={dpdk}",
+             f"-Dfull={str(options.full).lower()}"]
     if (folder / "build.ninja").exists():
         setup.insert(2, "--reconfigure")
     else:

@@ -34,6 +34,7 @@ MINIMAL = ["-Ddefault_library=shared", "-Ddisable_libs=*",
            # An EAL looks for each possible lcore on each possible node, in every secondary.
            "-Dmax_lcores=16", "-Dmax_numa_nodes=1"]
 _SANITIZED = ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1"]
+_OPTIMIZED = ["--buildtype=release"]
 
 
 def distribution_source():
@@ -63,11 +64,12 @@ def source(path=None):
 class Build:
     """The prepared tree, its build and the variants of one DPDK."""
 
-    def __init__(self, tree, sanitize=False):
+    def __init__(self, tree, sanitize=False, optimize=False):
         self.tree = tree
-        self.options = MINIMAL + (_SANITIZED if sanitize else [])
+        self.options = MINIMAL + _SANITIZED * sanitize + _OPTIMIZED * optimize
         key = hashlib.sha256(str(tree.path).encode()).hexdigest()[:8]
-        self.root = core.build_dir("dpdk", f"{tree.text}-{key}{'-sanitized' * sanitize}")
+        kind = "-sanitized" * sanitize + "-optimized" * optimize
+        self.root = core.build_dir("dpdk", f"{tree.text}-{key}{kind}")
         self.source = self.root / "tree"
         self.objects = self.root / "objects"
         self.env = build_environment()
@@ -188,6 +190,19 @@ class Build:
             for path in (self.root / variant).glob(f"{LIBRARY}*"):
                 shutil.copy2(path, folder / "drivers", follow_symlinks=False)
         return self.root / f"run-{variant}"
+
+    def compile(self, sources, output, flags=()):
+        """Compile a C program against this build, to be run from app/ beside its libraries."""
+        env = dict(self.env, PKG_CONFIG_PATH=str(self.objects / "meson-uninstalled"))
+        asked = [programs.run(["pkg-config", what, "libdpdk"], env=env).stdout.split()
+                 for what in ("--cflags", "--libs")]
+        programs.run([os.environ.get("CC", "cc"), "-Wall", "-Wextra", "-Werror", "-O2", "-g",
+                      "-DALLOW_INTERNAL_API", "-DALLOW_EXPERIMENTAL_API", *flags, *asked[0],
+                      *sources, "-o", output, *asked[1], f"-L{self.objects}/drivers",
+                      # DPDK leaves its drivers, which a bus is, out of what it tells.
+                      "-Wl,--no-as-needed", "-lrte_bus_pci", "-pthread",
+                      "-Wl,-rpath,$ORIGIN/../lib:$ORIGIN/../drivers"],
+                     env=env, problem=core.NotHeld)
 
     def program(self):
         """dpdk-test, relative to a variant's folder."""

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright(c) 2026 the dpdk-uio-secondary authors
+ */
+
+#ifndef CROWD_H
+#define CROWD_H
+
+/**
+ * @file
+ * A program for many processes on the same NVMe drives:
+ *
+ *   uio_crowd <EAL options> --proc-type=primary -- [--pause US] [--wait]
+ *   uio_crowd <EAL options> --proc-type=secondary -- [--nothing] [--stay] ...
+ *
+ * The primary owns all drives that it is allowed and reads from them all the time (owner.c). A
+ * secondary attaches them, uses their config space, and leaves (visitor.c). Both tell what they see
+ * as one JSON object a line on stdout. tests/crowd/crowd.py starts them.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <bus_pci_driver.h>
+#include <rte_bus_pci.h>
+
+#include "nvme_flow.h"
+
+#define CROWD_DRIVES_MAX 64
+
+/* PCI Local Bus 3.0, 6.1 and 6.2.2 */
+#define CONFIG_COMMAND 0x04
+#define CONFIG_COMMAND_MASTER 0x4
+#define CONFIG_CACHE_LINE_SIZE 0x0c /* without effect on PCI Express, and writable */
+
+extern struct rte_pci_device *crowd_devices[CROWD_DRIVES_MAX];
+extern unsigned int crowd_devices_nb;
+
+/** Scan the bus and attach every NVMe drive that EAL allows, as a bus does at hotplug. */
+void crowd_attach(void);
+
+/** CLOCK_MONOTONIC, in nanoseconds. */
+uint64_t crowd_now(void);
+
+/** COMMAND in config space, opened anew through sysfs, or negative. */
+int crowd_command(const struct rte_pci_device *pci);
+
+/** FDs of this process, and mappings, whose path has @p part in it. */
+unsigned int crowd_count_fds(const char *part);
+unsigned int crowd_count_maps(const char *part);
+/** A value in kB of /proc/self/smaps_rollup or /proc/self/status, such as "Private_Dirty:". */
+long crowd_memory(const char *file, const char *field);
+
+/** Print text as a JSON string. */
+void crowd_print_string(const char *text);
+
+int owner_main(int argc, char **argv);
+int visitor_main(int argc, char **argv);
+/** Time access to config space in three ways, in turn; prints each sample. */
+int visitor_time_config(struct rte_pci_device *pci, unsigned int rounds);
+
+#endif /* CROWD_H */

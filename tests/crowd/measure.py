@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""In the lab's guest: raw samples for devtools/bench, a JSON object each, in /tmp/samples.jsonl.
+
+usage: measure.py attach|growth|iops ROUNDS. Variants that are compared are measured in turn, in
+each round in another order.
+"""
+
+import json
+import os
+import pathlib
+import sys
+import time
+
+import crowd
+
+SAMPLES = open("/tmp/samples.jsonl", "a")
+IOPS_MS = 3000
+DRIVES = (1, 2, 4, 8, 16, 24, 32)
+CROWD = (0, 1, 2, 4, 8, 16, 31)
+
+
+def sample(figure, variant, number, value, x=None):
+    SAMPLES.write(json.dumps({"figure": figure, "variant": variant, "x": x, "round": number,
+                              "value": value}) + "\n")
+
+
+def turns(variants, number):
+    """All of them, in each round another one first."""
+    first = number % len(variants)
+    return variants[first:] + variants[:first]
+
+
+def progress(what, number, rounds):
+    if number % 10 == 0:
+        print(f"# {what}: round {number} of {rounds}", flush=True)
+
+
+def right(came):
+    if came.code != 0:
+        raise crowd.Broken(f"a visitor failed: {came}")
+    return came.facts
+
+
+def bind_to_vfio(drive):
+    device = pathlib.Path("/sys/bus/pci/devices", drive)
+    (device / "driver_override").write_text("vfio-pci")
+    (device / "driver" / "unbind").write_text(drive)
+    pathlib.Path("/sys/bus/pci/drivers_probe").write_text(drive)
+    if (device / "driver").resolve().name != "vfio-pci":
+        raise crowd.Broken(f"{drive} cannot be bound to vfio-pci")
+
+
+def attach(rounds):
+    """An attach on uio_pci_generic, stock and patched, and on vfio-pci; and none at all."""
+    # The guest's IOMMU does not remap interrupts, and none are used.
+    for module in ("vfio_iommu_type1 allow_unsafe_interrupts=1", "vfio-pci"):
+        os.system(f"modprobe {module}")
+    uio, vfio = crowd.DRIVES
+    bind_to_vfio(vfio)
+    owner = crowd.Owner(crowd.PATCHED)
+    # What takes bus mastering away, as stock does, matters to no I/O here.
+    owner.ask("rest")
+    ways = (("patched", crowd.PATCHED, uio, []), ("stock", crowd.STOCK, uio, []),
+            ("vfio", crowd.PATCHED, vfio, []), ("none", crowd.PATCHED, uio, ["--nothing"]))
+    for number in range(rounds):
+        for name, variant, drive, options in turns(ways, number):
+            facts = right(crowd.visit(variant, options, drives=[drive]))
+            sample("attach", name, number, facts["ms"])
+            if name != "none":
+                sample("attach-part", name, number, facts["part_ms"])
+        progress("attach", number, rounds)
+    for number in range(3):
+        for name, variant, drive, _ in ways[:3]:
+            came, text = crowd.traced(variant, "/tmp/trace", drives=[drive])
+            right(came)
+            calls = [(call, rest) for call, where, rest in crowd.Life(text).main
+                     if where == "attach" and not (call.name == "write" and "attach" in rest)]
+            opened = [call for call, rest in calls
+                      if call.name == "openat" and " = -1 " not in rest]
+            sample("syscalls", name, number, len(calls))
+            sample("files", name, number, len(opened))
+    came = crowd.visit(crowd.PATCHED, ["--time-config", str(rounds)], drives=[uio])
+    right(came)
+    for one in came.said:
+        if "figure" in one:
+            SAMPLES.write(json.dumps(one) + "\n")
+    owner.end()
+
+
+def growth(rounds):
+    """Attach and memory by the number of drives, and of secondaries that are there."""
+    owner = crowd.Owner(crowd.PATCHED)
+    owner.ask("rest")
+    for number in range(rounds):
+        for x in turns(DRIVES, number):
+            for variant in turns((crowd.PATCHED, crowd.STOCK), number):
+                facts = right(crowd.visit(variant, drives=crowd.DRIVES[:x]))
+                sample("drives", variant, number, facts["ms"], x)
+                sample("drives-part", variant, number, facts["part_ms"], x)
+                sample("drives-memory", variant, number, facts["private_kb"], x)
+        progress("drives", number, rounds)
+    for number in range(rounds // 3):
+        there = []
+        for x in CROWD:
+            while len(there) < x:
+                visitor = crowd.Visitor(crowd.PATCHED, ["--stay"], crowd.DRIVES[:1])
+                if not visitor.wait_for('"attached"'):
+                    raise crowd.Broken("a visitor did not attach")
+                there.append(visitor)
+            facts = right(crowd.visit(crowd.PATCHED, drives=crowd.DRIVES[:1]))
+            sample("crowd", "patched", number, facts["ms"], x)
+            sample("crowd-memory", "patched", number, owner.ask("stat")["private_kb"], x)
+        for visitor in there:
+            right(visitor.end())
+        progress("secondaries", number, rounds // 3)
+    owner.end()
+
+
+def iops(rounds):
+    """The primary's reads while visitors come and go, one after the other."""
+    owner = crowd.Owner(crowd.PATCHED, pause=0)
+    ways = (("patched", crowd.PATCHED, []), ("none", crowd.PATCHED, ["--nothing"]),
+            ("stock", crowd.STOCK, []))
+    for number in range(rounds):
+        for name, variant, options in turns(ways, number):
+            owner.process.stdin.write(f"rate {IOPS_MS}\n".encode())
+            until, visits = time.monotonic() + IOPS_MS / 1000, 0
+            while time.monotonic() < until:
+                right(crowd.visit(variant, options))
+                visits += 1
+            said = owner.hear(crowd.SILENT)
+            sample("iops", name, number, said["reads"] / said["seconds"])
+            sample("iops-visits", name, number, visits / IOPS_MS * 1000)
+            if name == "stock":
+                owner.ask("recover")
+        progress("iops", number, rounds)
+    if owner.check():
+        raise crowd.Broken(f"the owner: {owner.check()}")
+    owner.end()
+
+
+if __name__ == "__main__":
+    {"attach": attach, "growth": growth, "iops": iops}[sys.argv[1]](int(sys.argv[2]))
+    SAMPLES.close()

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""In the lab's guest: thousands of visitors, 32 at once, on all its drives.
+
+usage: soak.py VARIANT VISITORS. In each round 32 visitors attach, each a drive of its own, one of
+them all; when all are there they leave at once. The owner reads from all drives meanwhile. Prints
+what came of it as one JSON object, last.
+"""
+
+import json
+import os
+import re
+import sys
+import time
+
+import crowd
+
+AT_ONCE = 32
+# What may not grow from the first hundred visitors to the last.
+FIRST = 100
+# Microseconds between two rounds of reads: the owner shares two processors with all the others.
+PAUSE = 1000
+
+
+def machine():
+    """What EAL keeps outside of processes: files in its runtime directory, and free hugepages."""
+    with open("/proc/meminfo") as file:
+        free = int(re.search(r"HugePages_Free: +(\d+)", file.read())[1])
+    return {"runtime_files": len(os.listdir("/run/dpdk/rte")), "hugepages_free": free}
+
+
+def drives_of(index):
+    return crowd.DRIVES if index == AT_ONCE - 1 else [crowd.DRIVES[index % len(crowd.DRIVES)]]
+
+
+def go_round(variant, size):
+    """So many visitors; a sentence for each that did not do as it should."""
+    wrong, there = [], []
+    for index in range(size):
+        visitor = crowd.Visitor(variant, ["--stay"], drives_of(index))
+        there.append(visitor)
+        # One after the other: EAL's start may remove what another one's has made: doc/defects.md
+        if not visitor.wait_for('"attached"'):
+            wrong.append("a visitor did not attach")
+    for visitor in there:
+        visitor.process.stdin.close()
+        visitor.process.stdin = None
+    for index, visitor in enumerate(there):
+        came = visitor.end()
+        if not came.right or came.facts["drives"] != len(drives_of(index)):
+            wrong.append(str(came))
+    return wrong
+
+
+def main(argv):
+    variant, wanted = argv[0], int(argv[1])
+    owner = crowd.Owner(variant, pause=PAUSE)
+    began, done, wrong, stats = time.monotonic(), 0, [], {}
+    while done < wanted:
+        size = min(AT_ONCE, wanted - done)
+        wrong += go_round(variant, size)
+        done += size
+        wrong += owner.check()
+        stats[done] = {**owner.ask("stat"), **machine()}
+        print(f"# {done} visitors, {time.monotonic() - began:.0f} s, {len(wrong)} wrong",
+              flush=True)
+        if len(wrong) > 100:
+            break
+    reads = owner.ask("check")
+    code = owner.end()
+    first = next((stats[count] for count in sorted(stats) if count >= FIRST), stats[done])
+    print(json.dumps({
+        "variant": variant, "visitors": done, "drives": len(crowd.DRIVES), "wrong": wrong,
+        "seconds": round(time.monotonic() - began, 1), "reads": reads["reads"],
+        "wrong_reads": reads["wrong"], "owner": code, "first": first, "last": stats[done]}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""What tests/crowd sees of a visitor's life, and how tests/fault judges what it found."""
+
+import copy
+import pathlib
+import sys
+
+import pytest
+
+from uiokit import fault_verdict
+
+sys.path.insert(0, str(pathlib.Path(__file__).with_name("crowd")))
+
+import crowd  # noqa: E402
+import sweeps  # noqa: E402
+
+TRACE = r"""
+7 execve("/x", [], []) = 0
+7 openat(AT_FDCWD, "/lib", O_RDONLY) = 3
+8 openat(AT_FDCWD, "/thread", O_RDONLY <unfinished ...>
+8 <... openat resumed>) = 4
+7 write(1, "{\"at\": \"attach\"}\n", 17) = 17
+7 openat(AT_FDCWD, "/sys/bus/pci/devices/0000:00:04.0/config", O_RDWR) = 3
+8 recvmsg(5) = 0
+7 read(3, "x", 1) = 1
+7 write(1, "{\"at\": \"attached\"}\n", 17) = 17
+7 --- SIGCHLD ---
+7 write(1, "{\"at\": \"detached\"}\n", 17) = 17
+7 openat(AT_FDCWD, "/proc/self/fd", O_RDONLY) = 3
+""".lstrip()
+
+
+def test_calls_are_numbered_by_thread_and_placed_by_what_the_visitor_tells():
+    life = crowd.Life(TRACE)
+    assert life.calls[crowd.Call("openat", 1)] == "start"
+    assert life.calls[crowd.Call("openat", 2)] == "attach"
+    assert life.calls[crowd.Call("openat", 3)] == "detached"
+    assert life.calls[crowd.Call("recvmsg", 1)] == "thread"
+    assert [call.name for call in life.within("attach")] == ["write", "openat", "read"]
+
+
+def test_each_call_of_an_attach_fails_in_each_way():
+    points = list(sweeps.failures(crowd.Life(TRACE)))
+    assert {call for call, _ in points} == {crowd.Call("openat", 2), crowd.Call("read", 1)}
+    assert (crowd.Call("read", 1), "short") in points
+    assert (crowd.Call("openat", 2), "short") not in points
+    assert len(points) == 2 * len(sweeps.ERRORS) + 1
+
+
+@pytest.mark.parametrize("errors, held", [
+    ("Cannot open /sys/bus/pci/devices/0000:00:04.0/config: Too many open files", True),
+    ("Cannot open /sys/bus/pci/devices/0000:00:04.0/config", False),
+    ("Cannot open config: Too many open files", False),
+    ("", False)])
+def test_an_error_is_explained_by_device_and_cause(monkeypatch, errors, held):
+    monkeypatch.setattr(crowd, "DRIVES", ["0000:00:04.0"])
+    came = crowd.Visit(code=1, facts={}, said=[], errors=errors, hung=False)
+    assert sweeps.explained(came, "EMFILE") is held
+
+
+@pytest.mark.parametrize("facts, code, right", [
+    ({"left_fds": 0, "left_maps": 0}, 0, True), ({"left_fds": 1, "left_maps": 0}, 0, False),
+    ({"left_fds": 0, "left_maps": 1}, 0, False), ({}, 0, False),
+    ({"left_fds": 0, "left_maps": 0}, 1, False)])
+def test_a_visit_is_right_only_when_it_left_nothing(facts, code, right):
+    assert crowd.Visit(code, facts, [], "", False).right is right
+
+
+def sweep(**counts):
+    return {"counts": {"tries": 100, "killed": 100, **counts}, "wrong": []}
+
+
+def test_a_sweep_holds_only_without_a_victim():
+    assert fault_verdict.sweep(sweep(), False) == []
+    assert fault_verdict.sweep(sweep(**{"memory lock of EAL left taken": 2}), False) == []
+    for kind in ("device lost", "stale file lock", "next refused", "hung", "not explained",
+                 "left something", "owner started again: cannot be recovered"):
+        assert fault_verdict.sweep(sweep(**{kind: 1}), False) == [f"{kind}: 1 of 100"]
+    assert fault_verdict.sweep({**sweep(), "wrong": ["so"]}, False) == ["so"]
+
+
+def test_a_sweep_that_reaches_little_says_little():
+    assert fault_verdict.sweep(sweep(**{"not reached": 5}), False) == []
+    assert "not reached" in fault_verdict.sweep(sweep(**{"not reached": 6}), False)[0]
+
+
+def test_a_sweep_of_stock_must_see_the_bug():
+    assert fault_verdict.sweep(sweep(**{"device lost": 1}), True) == []
+    assert "does not see" in fault_verdict.sweep(sweep(), True)[0]
+
+
+STAT = {"fds": 9, "heap_bytes": 5, "heap_count": 2, "heap_total": 8, "runtime_files": 3,
+        "private_kb": 1000, "hugepages_free": 7}
+SOAK = {"wrong": [], "wrong_reads": 0, "reads": 5, "owner": 0, "drives": 1, "first": STAT,
+        "last": STAT}
+ONCE = {"0000:00:04.0": ["on", "off"]}
+
+
+def test_a_soak_holds():
+    assert fault_verdict.soak(SOAK, ONCE) == []
+    less = {**STAT, "private_kb": 1100, "heap_bytes": 4}
+    assert fault_verdict.soak({**SOAK, "last": less}, ONCE) == []
+
+
+@pytest.mark.parametrize("change, states", [
+    ({"wrong": ["a visitor did not attach"]}, ONCE), ({"wrong_reads": 1}, ONCE),
+    ({"reads": 0}, ONCE), ({"owner": -9}, ONCE),
+    *(({"last": {**STAT, name: STAT[name] + 1}}, ONCE) for name in fault_verdict.GROWING),
+    ({"last": {**STAT, "private_kb": 1200}}, ONCE), ({"last": {**STAT, "hugepages_free": 6}}, ONCE),
+    ({}, {"0000:00:04.0": ["on", "off", "on", "off"]}), ({}, {})])
+def test_a_soak_does_not_hold(change, states):
+    assert len(fault_verdict.soak({**copy.deepcopy(SOAK), **change}, states)) == 1
+
+
+@pytest.mark.parametrize("output, code, wrong", [
+    ("1..2\nok 1 - a\nok 2 - b\n", 0, []), ("1..2\nok 1 - a\nnot ok 2 - b: x\n", 1,
+                                            ["not ok 2 - b: x"]),
+    ("1..2\nok 1 - a\n", 0, None), ("ok 1 - a\n", 0, None), ("1..1\nok 1 - a\n", 1, None),
+    ("1..1\nnot ok 1 - a\n", 0, None)])
+def test_trouble_is_judged_by_plan_lines_and_code_together(output, code, wrong):
+    assert fault_verdict.trouble(output, code) == wrong
