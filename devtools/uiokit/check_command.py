@@ -17,7 +17,8 @@ _NEED = {
     "series": {"abidiff": "abigail-tools", "gdb": "gdb", "perl": "perl", "gawk": "gawk",
                "codespell": "codespell"},
     "lab": lab.NEED,
-    "fault": crowd.NEED}
+    "fault": crowd.NEED,
+    "bench": {**crowd.NEED, "gnuplot": "gnuplot-nox"}}
 _NEED_ALWAYS = {**dpdk_build.NEED, "pytest-3": "python3-pytest"}
 
 
@@ -29,8 +30,8 @@ def main(argv):
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", action="append", choices=list(_NEED),
                         help="only this suite (repeatable)")
-    parser.add_argument("--full", action="store_true", help="the long form of the suite fault; it "
-                        "takes hours")
+    parser.add_argument("--full", action="store_true", help="the long form of the suites fault and "
+                        "bench; it takes hours")
     parser.add_argument("--dpdk", metavar="PATH", help="for all suites but lint and unit: a DPDK "
                         "source tree or git checkout (default: the distribution's source package)")
     options = parser.parse_args(argv)
