@@ -17,18 +17,18 @@ import crowd  # noqa: E402
 import sweeps  # noqa: E402
 
 TRACE = r"""
-7 execve("/x", [], []) = 0
-7 openat(AT_FDCWD, "/lib", O_RDONLY) = 3
-8 openat(AT_FDCWD, "/thread", O_RDONLY <unfinished ...>
+7 [  59] execve("/x", [], []) = 0
+7 [ 257] openat(AT_FDCWD, "/lib", O_RDONLY) = 3
+8 [ 257] openat(AT_FDCWD, "/thread", O_RDONLY <unfinished ...>
 8 <... openat resumed>) = 4
-7 write(1, "{\"at\": \"attach\"}\n", 17) = 17
-7 openat(AT_FDCWD, "/sys/bus/pci/devices/0000:00:04.0/config", O_RDWR) = 3
-8 recvmsg(5) = 0
-7 read(3, "x", 1) = 1
-7 write(1, "{\"at\": \"attached\"}\n", 17) = 17
+7 [   1] write(1, "{\"at\": \"attach\"}\n", 17) = 17
+7 [ 257] openat(AT_FDCWD, "/sys/bus/pci/devices/0000:00:04.0/config", O_RDWR) = 3
+8 [  47] recvmsg(5) = 0
+7 [   0] read(3, "x", 1) = 1
+7 [   1] write(1, "{\"at\": \"attached\"}\n", 17) = 17
 7 --- SIGCHLD ---
-7 write(1, "{\"at\": \"detached\"}\n", 17) = 17
-7 openat(AT_FDCWD, "/proc/self/fd", O_RDONLY) = 3
+7 [   1] write(1, "{\"at\": \"detached\"}\n", 17) = 17
+7 [ 257] openat(AT_FDCWD, "/proc/self/fd", O_RDONLY) = 3
 """.lstrip()
 
 
@@ -39,6 +39,7 @@ def test_calls_are_numbered_by_thread_and_placed_by_what_the_visitor_tells():
     assert life.calls[crowd.Call("openat", 3)] == "detached"
     assert life.calls[crowd.Call("recvmsg", 1)] == "thread"
     assert [call.name for call in life.within("attach")] == ["write", "openat", "read"]
+    assert life.numbers["openat"] == "257"
 
 
 def test_each_call_of_an_attach_fails_in_each_way():

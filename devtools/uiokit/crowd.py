@@ -7,11 +7,11 @@ import os
 import pathlib
 import shutil
 
-from . import core, dpdk_build, guest_python, lab
+from . import core, dpdk_build, guest_python, lab, programs
 
 HERE = core.TOP / "tests" / "crowd"
-_SOURCES = [*sorted(HERE.glob("*.c")), *(core.TOP / "app/test" / name
-                                         for name in ("nvme_command.c", "nvme_flow.c"))]
+_SOURCES = [HERE / "crowd.c", HERE / "owner.c", HERE / "visitor.c",
+            core.TOP / "app/test/nvme_command.c", core.TOP / "app/test/nvme_flow.c"]
 _MODULES = ("ctypes", "dataclasses", "glob", "json", "pathlib", "re", "select", "signal",
             "statistics", "subprocess", "traceback")
 NEED = {**dpdk_build.NEED, **lab.NEED, "pkg-config": "pkg-config", "strace": "strace"}
@@ -28,6 +28,8 @@ def build(tree, optimize=False):
                 shutil.copytree(laid_out / part, folder / part, symlinks=True,
                                 copy_function=os.link)
             (folder / "app").mkdir()
+            programs.run([os.environ.get("CC", "cc"), "-Wall", "-Wextra", "-Werror", "-O2",
+                          HERE / "strike.c", "-o", folder / "app/strike"], problem=core.NotHeld)
             made.compile(_SOURCES, folder / "app/uio_crowd", [f"-I{core.TOP / 'app/test'}"])
     return folders
 

@@ -113,21 +113,21 @@ class Sweep:
 def kill_points(variant, full):
     both = lives(variant)
     where = {**both[1].calls, **both[0].calls}
+    numbers = {**both[1].numbers, **both[0].numbers}
     points = sorted(where)
     if not full:
         rest = [call for call in points if where[call] not in PARTS]
         points = [call for call in points if where[call] in PARTS] + rest[::EVERY]
-    return points, where
+    return points, where, numbers
 
 
 def kill(variant, full):
     """A visitor is killed at each system call that it makes."""
     sweep = Sweep(variant)
-    points, where = kill_points(variant, full)
+    points, where, numbers = kill_points(variant, full)
     sweep.planned = len(points)
     for call in points:
-        came, _ = crowd.traced(variant, TRACE, calls=call.name,
-                               inject=[f"{call.name}:signal=SIGKILL:when={call.number}"])
+        came = crowd.struck(variant, numbers[call.name], call.number)
         what = f"killed at {call.name} {call.number} ({where[call]})"
         if came.code == -signal.SIGKILL and not came.hung:
             sweep.counts["killed"] += 1
