@@ -20,7 +20,7 @@ AT_ONCE = 32
 # What may not grow from the first hundred visitors to the last.
 FIRST = 100
 # Microseconds between two rounds of reads: the owner shares two processors with all the others.
-PAUSE = 1000
+PAUSE = 20000
 
 
 def machine():
@@ -38,7 +38,7 @@ def go_round(variant, size):
     """So many visitors; a sentence for each that did not do as it should."""
     wrong, there = [], []
     for index in range(size):
-        visitor = crowd.Visitor(variant, ["--stay"], drives_of(index))
+        visitor = crowd.Visitor(variant, ["--stay"], drives_of(index), cpu=index % 2)
         there.append(visitor)
         # One after the other: EAL's start may remove what another one's has made: doc/defects.md
         if not visitor.wait_for('"attached"'):
@@ -59,9 +59,11 @@ def main(argv):
     began, done, wrong, stats = time.monotonic(), 0, [], {}
     while done < wanted:
         size = min(AT_ONCE, wanted - done)
-        wrong += go_round(variant, size)
+        found = go_round(variant, size) + owner.check()
+        for sentence in found:
+            print(f"# {sentence}", flush=True)
+        wrong += found
         done += size
-        wrong += owner.check()
         stats[done] = {**owner.ask("stat"), **machine()}
         print(f"# {done} visitors, {time.monotonic() - began:.0f} s, {len(wrong)} wrong",
               flush=True)
