@@ -29,7 +29,7 @@ def rounds(figure, first=0, **variants):
             for variant, values in variants.items() for number, value in enumerate(values, first)]
 
 
-def curve(cost, xs=(1, 2, 4, 8, 16, 32), figure="drives", variant="patched", spread=(-1, 0, 1)):
+def curve(cost, xs=(1, 2, 4, 8, 16, 32), figure="drives-part", variant="patched", spread=(-1, 0, 1)):
     return [sample(figure, variant, cost(x) + off, number, x)
             for x in xs for number, off in enumerate(spread)]
 
@@ -141,14 +141,14 @@ def test_what_was_not_measured_is_not_met(judge, make):
     (lambda x: 1000, "not measured in this run")])
 def test_growth(judge, make, cost, outcome):
     samples = curve(cost)
-    assert judge(samples)["drives"].outcome == outcome
+    assert judge(samples)["drives-part"].outcome == outcome
     failed = bench_report.failed(make(samples))
     assert len(failed) == (outcome == "NOT MET")
     assert all("flat within 10% is wanted" in sentence for sentence in failed)
 
 
 def test_growth_tells_its_halves_and_their_error(judge):
-    found = judge(curve(lambda x: 1000 + 10 * x, xs=(0, 10, 20), spread=(-10, 0, 10)))["drives"]
+    found = judge(curve(lambda x: 1000 + 10 * x, xs=(0, 10, 20), spread=(-10, 0, 10)))["drives-part"]
     assert found.slope == pytest.approx(10)
     # Quartiles 10 apart, of 3 samples, at both ends of 10 drives, of a slope of 10.
     error = 0.93 * 10 / 3 ** 0.5 * 2 ** 0.5 / 10 / 10
@@ -157,13 +157,13 @@ def test_growth_tells_its_halves_and_their_error(judge):
 
 
 def test_growth_that_is_too_little_in_one_half_alone(judge):
-    found = judge(curve(lambda x: 999 + 100 * x - 80 * (x > 0), xs=(0, 4, 20)))["drives"]
+    found = judge(curve(lambda x: 999 + 100 * x - 80 * (x > 0), xs=(0, 4, 20)))["drives-part"]
     assert found.parts[0].deviation < -0.1 and 0 < found.parts[1].deviation < 0.1
     assert found.outcome == "NOT MET"
 
 
 def test_growth_needs_three(judge):
-    assert judge(curve(lambda x: x, xs=(1, 2)))["drives"].note.startswith("2 drives are too few")
+    assert judge(curve(lambda x: x, xs=(1, 2)))["drives-part"].note.startswith("2 drives are too few")
 
 
 def test_quartiles():
@@ -232,7 +232,7 @@ def test_compare(make, monkeypatch):
     assert "| attach | stock |  | 11 | 22 | +100.0 % | outside | ms |" in text
     assert "| attach | vfio |  | not measured | 7 | - | - | ms |" in text
     assert "| attach | none |  | 0 | 1 | - | outside | ms |" in text
-    assert "| drives | patched | 4 drives | 100 | not measured | - | - | ms |" in text
+    assert "| drives-part | patched | 4 drives | 100 | not measured | - | - | ms |" in text
     assert "iops" not in text
     assert "| attach | stock |  | 22 | 11 | -50.0 % | outside | ms |" in bench_report.compare(b, a)
 
@@ -266,7 +266,7 @@ def test_report(make, gnuplot):
     assert "| iops | patched / none | 0.5 | 0.5 to 0.5 | 3 pairs | at least 0.97 | **NOT MET** |" \
         in report
     assert "| attach | stock | 3 | 4 | 3 to 5 | 2 | 6 | ms |" in report
-    assert "| drives | patched | stock | vfio |" in report
+    assert "| drives | patched | stock |" in report
     assert "| 8 | 40 (39.5 to 40.5; n = 3) | 80 (79.5 to 80.5; n = 3) |" in report
     assert "Target: flat within 10%, met." in report
     for figure in bench_report.FIGURES:

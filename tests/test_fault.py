@@ -75,7 +75,7 @@ def sweep(**counts):
 
 def test_a_sweep_holds_only_without_a_victim():
     assert fault_verdict.sweep(sweep(), False) == []
-    assert fault_verdict.sweep(sweep(**{"memory lock of EAL left taken": 2}), False) == []
+    assert fault_verdict.sweep(sweep(**{"lock of EAL left taken": 2}), False) == []
     for kind in ("device lost", "stale file lock", "next refused", "hung", "not explained",
                  "left something", "owner started again: cannot be recovered"):
         assert fault_verdict.sweep(sweep(**{kind: 1}), False) == [f"{kind}: 1 of 100"]

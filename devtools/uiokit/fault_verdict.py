@@ -6,7 +6,7 @@
 # What may be counted in a sweep and still hold.
 HARMLESS = ("tries", "killed", "refused", "went on", "not reached",
             # EAL's own, with and without the series: see doc/faults.md.
-            "memory lock of EAL left taken", "owner started again: EAL")
+            "lock of EAL left taken", "owner started again: EAL")
 # One in so many may not be reached: threads do not make the same calls in every life.
 NOT_REACHED = 20
 # What the primary and the machine may not have more of after the last visitors than after the

@@ -7,10 +7,11 @@
  * and holds every block against what must be in it: its own number, and that of its drive. Between
  * two reads it does what a line on stdin says, and answers with one line:
  *
- *   check      how each drive is: COMMAND, CSTS, an admin command, a read on a new queue pair
+ *   look       how each drive is: COMMAND, CSTS, an admin command, a read; takes no lock of EAL
+ *   check      the same, and a read on a new queue pair
  *   recover    set bus mastering, reset the controllers that failed, go on reading
  *   stat       files, memory and shared memory of this process
- *   lock       whether a lock of EAL in shared memory is free: a writer gets it within a second
+ *   lock       whether EAL's locks in shared memory are free: one gets them within a second
  *   rate MS    reads in that time
  *   rest, go on  stop reading, and start again
  *   quit       stop the controllers, and end; so does the end of input
@@ -121,13 +122,26 @@ owner_start(struct owner_drive *drive)
 	return ret;
 }
 
+/* A read on a queue pair that is made for it. */
+static int
+owner_read_anew(struct owner_drive *drive)
+{
+	struct nvme_ctrl *ctrl = &drive->ctrl;
+	struct nvme_qpair qp;
+	int ret;
+
+	ret = nvme_qpair_create(ctrl, &qp, OWNER_QID_CHECK);
+	if (ret == 0)
+		ret = owner_read(drive, &qp);
+	return ret == 0 ? nvme_qpair_delete(ctrl, &qp) : ret;
+}
+
 /* Why a drive is not as it should be; NULL when it is. */
 static const char *
-owner_examine(struct owner_drive *drive)
+owner_examine(struct owner_drive *drive, bool anew)
 {
 	struct nvme_ctrl *ctrl = &drive->ctrl;
 	static char text[320];
-	struct nvme_qpair qp;
 	uint16_t command = 0;
 	uint32_t csts;
 	int sysfs;
@@ -146,15 +160,15 @@ owner_examine(struct owner_drive *drive)
 		drive->failed = true;
 	}
 	if (!drive->failed && (nvme_identify(ctrl, NVME_CNS_CONTROLLER, 0) != 0 ||
-			nvme_qpair_create(ctrl, &qp, OWNER_QID_CHECK) != 0 ||
-			owner_read(drive, &qp) != 0 || nvme_qpair_delete(ctrl, &qp) != 0))
+			owner_read(drive, &drive->ioq) != 0 ||
+			(anew && owner_read_anew(drive) != 0)))
 		drive->failed = true;
 
 	return drive->failed ? ctrl->error : NULL;
 }
 
 static void
-owner_check(void)
+owner_check(bool anew)
 {
 	uint64_t reads = 0, wrong = 0;
 	const char *why, *sep = "";
@@ -162,7 +176,7 @@ owner_check(void)
 
 	printf("{\"bad\": [");
 	for (d = 0; d < crowd_devices_nb; d++) {
-		why = owner_examine(&drives[d]);
+		why = owner_examine(&drives[d], anew);
 		reads += drives[d].reads;
 		wrong += drives[d].wrong;
 		if (why == NULL)
@@ -182,7 +196,7 @@ owner_recover(void)
 
 	printf("{\"bad\": [");
 	for (d = 0; d < crowd_devices_nb; d++) {
-		if (owner_examine(&drives[d]) == NULL || owner_start(&drives[d]) == 0)
+		if (owner_examine(&drives[d], false) == NULL || owner_start(&drives[d]) == 0)
 			continue;
 		printf("%s", sep);
 		crowd_print_string(drives[d].ctrl.error);
@@ -208,13 +222,16 @@ owner_stat(void)
 static void *
 owner_take_lock(void *arg)
 {
+	/* that of the memory map, that of the heap, and that of the memzones */
 	rte_mcfg_mem_write_lock();
 	rte_mcfg_mem_write_unlock();
+	rte_free(rte_malloc(NULL, 64, 0));
+	rte_memzone_lookup("");
 	sem_post(arg);
 	return NULL;
 }
 
-/* A secondary that died while it held the lock as a reader keeps every writer out for good. */
+/* A secondary that died while it held one, be it as a reader, keeps others waiting for good. */
 static void
 owner_lock(void)
 {
@@ -273,8 +290,8 @@ owner_obey(char *line)
 	line[strcspn(line, "\n")] = '\0';
 	if (strcmp(line, "quit") == 0)
 		return false;
-	if (strcmp(line, "check") == 0)
-		owner_check();
+	if (strcmp(line, "check") == 0 || strcmp(line, "look") == 0)
+		owner_check(*line == 'c');
 	else if (strcmp(line, "recover") == 0)
 		owner_recover();
 	else if (strcmp(line, "stat") == 0)

@@ -68,35 +68,38 @@ class Sweep:
 
     def after(self, what):
         """What must hold after each visitor: the drives, the locks, and the next visitor."""
-        bad = self.owner.check()
+        bad = self.owner.check("look")
         if bad:
             self.complain("device lost", what, bad[0])
             self.recover()
         stale = crowd.stale_locks()
         if stale:
             self.complain("stale file lock", what, stale[0])
-        visitor = crowd.Visitor(self.variant)
-        # What waits for EAL's lock does so when it ends, and spins: it is not waited for for long.
-        detached = visitor.wait_for("left_maps", NEXT_COMES_WITHIN)
-        came = visitor.end(NEXT_ENDS_WITHIN if detached else 0)
-        free = (self.owner.ask("lock", NEXT_COMES_WITHIN) or {}).get("free")
+        came = self.next()
+        if not self.owner.ask("lock", NEXT_COMES_WITHIN).get("free"):
+            # Not the bus driver's: EAL holds them while it starts and ends, over many system calls,
+            # and who needs them then waits for good, the next visitor or the owner.
+            self.counts["lock of EAL left taken"] += 1
+            self.again("EAL")
+            came = self.next()
         # On stock this one takes bus mastering along as well: that is not counted again.
         if self.owner.check():
             if not bad:
                 self.complain("lost by the next", what, "by a visitor that nothing was done to")
             self.recover()
-        if not free:
-            # Not the bus driver's: EAL holds it while it starts, over many system calls. The next
-            # one attaches all the same, and waits for it when it ends.
-            self.counts["memory lock of EAL left taken"] += 1
-            self.again("EAL")
-        if not (came.right or (not free and came.left_nothing)):
+        if not came.right:
             self.complain("next refused", what, f"{came}")
         return bad
 
+    def next(self):
+        visitor = crowd.Visitor(self.variant)
+        # What waits for EAL's lock does so when it ends, and spins: it is not waited for for long.
+        detached = visitor.wait_for("left_maps", NEXT_COMES_WITHIN)
+        return visitor.end(NEXT_ENDS_WITHIN if detached else 0)
+
     def recover(self):
         said = self.owner.ask("recover")
-        if said is None or said["bad"] or self.owner.check():
+        if said.get("bad", True) or self.owner.check():
             self.again("cannot be recovered")
 
     def again(self, why):

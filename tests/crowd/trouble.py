@@ -88,7 +88,7 @@ class Pair:
 
     def recovers(self):
         said = self.owner.ask("recover")
-        expect(said is not None and said["bad"] == [], f"the owner recovers: {said}")
+        expect(said.get("bad") == [], f"the owner recovers: {said}")
 
 
 def bus_master(drive):
