@@ -29,7 +29,8 @@ def rounds(figure, first=0, **variants):
             for variant, values in variants.items() for number, value in enumerate(values, first)]
 
 
-def curve(cost, xs=(1, 2, 4, 8, 16, 32), figure="drives-part", variant="patched", spread=(-1, 0, 1)):
+def curve(cost, xs=(1, 2, 4, 8, 16, 32), figure="drives-part", variant="patched",
+          spread=(-1, 0, 1)):
     return [sample(figure, variant, cost(x) + off, number, x)
             for x in xs for number, off in enumerate(spread)]
 
@@ -148,7 +149,8 @@ def test_growth(judge, make, cost, outcome):
 
 
 def test_growth_tells_its_halves_and_their_error(judge):
-    found = judge(curve(lambda x: 1000 + 10 * x, xs=(0, 10, 20), spread=(-10, 0, 10)))["drives-part"]
+    found = judge(curve(lambda x: 1000 + 10 * x, xs=(0, 10, 20),
+                        spread=(-10, 0, 10)))["drives-part"]
     assert found.slope == pytest.approx(10)
     # Quartiles 10 apart, of 3 samples, at both ends of 10 drives, of a slope of 10.
     error = 0.93 * 10 / 3 ** 0.5 * 2 ** 0.5 / 10 / 10
@@ -163,7 +165,8 @@ def test_growth_that_is_too_little_in_one_half_alone(judge):
 
 
 def test_growth_needs_three(judge):
-    assert judge(curve(lambda x: x, xs=(1, 2)))["drives-part"].note.startswith("2 drives are too few")
+    found = judge(curve(lambda x: x, xs=(1, 2)))["drives-part"]
+    assert found.note.startswith("2 drives are too few")
 
 
 def test_quartiles():
