@@ -56,7 +56,5 @@ void crowd_print_string(const char *text);
 
 int owner_main(int argc, char **argv);
 int visitor_main(int argc, char **argv);
-/** Time access to config space in three ways, in turn; prints each sample. */
-int visitor_time_config(struct rte_pci_device *pci, unsigned int rounds);
 
 #endif /* CROWD_H */
