@@ -34,7 +34,6 @@
 struct visitor_options {
 	bool nothing;          /* attach no drive */
 	bool stay;             /* until the end of input, when attached */
-	unsigned int expect;   /* drives to have, 0 for any number */
 	uint64_t began;        /* when this process was started, see crowd_now() */
 	unsigned int time_config;
 	const char *become;    /* give up privileges between EAL's start and the attach */
@@ -250,7 +249,6 @@ visitor_parse(int argc, char **argv, struct visitor_options *o)
 	static const struct option options[] = {
 		{ "nothing", no_argument, NULL, 'n' },
 		{ "stay", no_argument, NULL, 's' },
-		{ "expect", required_argument, NULL, 'e' },
 		{ "began", required_argument, NULL, 'b' },
 		{ "time-config", required_argument, NULL, 't' },
 		{ "become", required_argument, NULL, 'u' },
@@ -266,9 +264,6 @@ visitor_parse(int argc, char **argv, struct visitor_options *o)
 			break;
 		case 's':
 			o->stay = true;
-			break;
-		case 'e':
-			o->expect = atoi(optarg);
 			break;
 		case 'b':
 			o->began = strtoull(optarg, NULL, 10);
@@ -319,7 +314,7 @@ visitor_main(int argc, char **argv)
 	for (d = 0; d < crowd_devices_nb; d++)
 		ret |= visitor_use(crowd_devices[d]);
 	attached = crowd_now();
-	if (!o.nothing && (crowd_devices_nb == 0 || (o.expect != 0 && crowd_devices_nb != o.expect))) {
+	if (!o.nothing && crowd_devices_nb == 0) {
 		fprintf(stderr, "%u drives on a driver for user space were attached\n",
 				crowd_devices_nb);
 		ret = -1;
