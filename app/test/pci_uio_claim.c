@@ -74,6 +74,8 @@ uio_case_claim_refused(struct uio_dev *dev)
 		ret = uio_check(dev);
 	if (ret == TEST_SUCCESS)
 		ret = rival_expect_refused(dev, 0, getpid());
+	if (ret == TEST_SUCCESS && opens < 0)
+		ret = uio_not_ok("open() of /dev/uio* to be watched", "no watch");
 	if (ret == TEST_SUCCESS && opens > 0)
 		ret = uio_not_ok("no open() of /dev/uio*", "%d of %s", opens, dev->uio_path);
 

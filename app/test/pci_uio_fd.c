@@ -33,6 +33,8 @@ uio_expect_no_open(struct uio_dev *dev, const struct uio_spawn_args *args)
 
 	if (ret == TEST_SUCCESS && peer->uio_fds != 0)
 		ret = uio_not_ok("no fd on /dev/uio*", "%s (%d in all)", peer->what, peer->uio_fds);
+	if (ret == TEST_SUCCESS && opens < 0)
+		ret = uio_not_ok("open() of /dev/uio* to be watched", "no watch");
 	if (ret == TEST_SUCCESS && opens > 0)
 		ret = uio_not_ok("no open() of /dev/uio*", "%d of %s", opens, dev->uio_path);
 	return ret;

@@ -14,7 +14,7 @@
  * may open a file may lock it, and keep the device from being attached: all may open config space.
  *
  * An owner that takes no such lock is not seen: a program that is not DPDK, a DPDK without this
- * file, a process in another network namespace, which has a sysfs of its own.
+ * file, a process with another sysfs mounted, as a container with a network of its own has.
  */
 
 #include <errno.h>
@@ -104,7 +104,7 @@ pci_uio_name_holder(int fd, char *text, size_t size)
 		fclose(f);
 }
 
-/* the file to lock, opened; -ENOENT when the device has no BAR */
+/* the file to lock, opened to read: sysfs may be read-only; -ENOENT when there is no BAR */
 static int
 pci_uio_open_lock(const struct rte_pci_device *dev)
 {
@@ -115,7 +115,7 @@ pci_uio_open_lock(const struct rte_pci_device *dev)
 		snprintf(path, sizeof(path), "%s/" PCI_PRI_FMT "/resource%d",
 			rte_pci_get_sysfs_path(), dev->addr.domain, dev->addr.bus,
 			dev->addr.devid, dev->addr.function, i);
-		fd = open(path, O_RDWR | O_CLOEXEC);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
 		if (fd < 0)
 			fd = -errno;
 	}

@@ -104,6 +104,7 @@ static void
 uio_look_for_devices(const char *target, void *arg)
 {
 	struct uio_holding *holding = arg;
+	struct rte_pci_addr addr;
 	char path[PATH_MAX];
 	unsigned int num;
 	int i, end = 0;
@@ -115,8 +116,10 @@ uio_look_for_devices(const char *target, void *arg)
 			return;
 	}
 	snprintf(path, sizeof(path), "/sys/class/uio/uio%u/device", num);
+	/* devices of other buses have names of other forms */
 	if (i == UIO_HELD_MAX || uio_link_name(path, holding->held[i].name,
-			sizeof(holding->held[i].name)) < 0)
+			sizeof(holding->held[i].name)) < 0 ||
+			rte_pci_addr_parse(holding->held[i].name, &addr) != 0)
 		return;
 	holding->held[i].num = num;
 	holding->nb++;
