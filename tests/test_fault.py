@@ -26,6 +26,7 @@ TRACE = r"""
 8 [  47] recvmsg(5) = 0
 7 [   0] read(3, "x", 1) = 1
 7 [   1] write(1, "{\"at\": \"attached\"}\n", 17) = 17
+7 [   0] read(3, "fds", 3) = 3
 7 --- SIGCHLD ---
 7 [   1] write(1, "{\"at\": \"detached\"}\n", 17) = 17
 7 [ 257] openat(AT_FDCWD, "/proc/self/fd", O_RDONLY) = 3
@@ -50,15 +51,18 @@ def test_each_call_of_an_attach_fails_in_each_way():
     assert len(points) == 2 * len(sweeps.ERRORS) + 1
 
 
-@pytest.mark.parametrize("errors, held", [
-    ("Cannot open /sys/bus/pci/devices/0000:00:04.0/config: Too many open files", True),
-    ("Cannot open /sys/bus/pci/devices/0000:00:04.0/config", False),
-    ("Cannot open config: Too many open files", False),
-    ("", False)])
-def test_an_error_is_explained_by_device_and_cause(monkeypatch, errors, held):
+@pytest.mark.parametrize("errors, error, held", [
+    ("Cannot open /sys/bus/pci/devices/0000:00:04.0/config: Too many open files", "EMFILE", True),
+    ("cannot open it: Too many open files\nRequested device 0000:00:04.0", "EMFILE", True),
+    ("0000:00:04.0: open: fewer bytes", "short", True),
+    ("Cannot open /sys/bus/pci/devices/0000:00:04.0/config", "EMFILE", False),
+    ("0000:00:04.0: Too many open files", "EMFILE", False),
+    ("Cannot open config: Too many open files", "EMFILE", False),
+    ("0000:00:04.0: open", "short", False), ("", "EMFILE", False)])
+def test_an_error_is_explained_by_device_call_and_cause(monkeypatch, errors, error, held):
     monkeypatch.setattr(crowd, "DRIVES", ["0000:00:04.0"])
     came = crowd.Visit(code=1, facts={}, said=[], errors=errors, hung=False)
-    assert sweeps.explained(came, "EMFILE") is held
+    assert sweeps.explained(came, crowd.Call("openat", 1), error) is held
 
 
 @pytest.mark.parametrize("facts, code, right", [
@@ -77,7 +81,8 @@ def test_a_sweep_holds_only_without_a_victim():
     assert fault_verdict.sweep(sweep(), False) == []
     assert fault_verdict.sweep(sweep(**{"lock of EAL left taken": 2}), False) == []
     for kind in ("device lost", "stale file lock", "next refused", "hung", "not explained",
-                 "left something", "owner started again: cannot be recovered"):
+                 "left something", "device lost by one left alone",
+                 "lock of EAL taken by an attach", "owner started again: cannot be recovered"):
         assert fault_verdict.sweep(sweep(**{kind: 1}), False) == [f"{kind}: 1 of 100"]
     assert fault_verdict.sweep({**sweep(), "wrong": ["so"]}, False) == ["so"]
 
@@ -122,3 +127,12 @@ def test_a_soak_does_not_hold(change, states):
     ("1..1\nnot ok 1 - a\n", 0, None)])
 def test_trouble_is_judged_by_plan_lines_and_code_together(output, code, wrong):
     assert fault_verdict.trouble(output, code) == wrong
+
+
+def test_trouble_on_stock_must_be_a_lost_device():
+    lost, other = "not ok 7 - a: not so: bus master is off: COMMAND 0x0103", "not ok 8 - b: not so"
+    assert fault_verdict.trouble_held([other, lost], True)
+    assert not fault_verdict.trouble_held([other], True)
+    assert not fault_verdict.trouble_held([], True)
+    assert fault_verdict.trouble_held([], False)
+    assert not fault_verdict.trouble_held([lost], False)

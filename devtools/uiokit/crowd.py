@@ -12,8 +12,8 @@ from . import core, dpdk_build, guest_python, lab, programs
 HERE = core.TOP / "tests" / "crowd"
 _SOURCES = [HERE / "crowd.c", HERE / "owner.c", HERE / "visitor.c",
             core.TOP / "app/test/nvme_command.c", core.TOP / "app/test/nvme_flow.c"]
-_MODULES = ("ctypes", "dataclasses", "glob", "json", "pathlib", "re", "select", "signal",
-            "statistics", "subprocess", "traceback")
+_MODULES = ("contextlib", "ctypes", "dataclasses", "glob", "json", "pathlib", "re", "select",
+            "signal", "statistics", "subprocess", "traceback")
 NEED = {**dpdk_build.NEED, **lab.NEED, "pkg-config": "pkg-config", "strace": "strace"}
 
 

@@ -6,7 +6,7 @@
 # What may be counted in a sweep and still hold.
 HARMLESS = ("tries", "killed", "refused", "went on", "not reached",
             # EAL's own, with and without the series: see doc/faults.md.
-            "lock of EAL left taken", "owner started again: EAL")
+            "went on, scan failed", "lock of EAL left taken", "owner started again: EAL")
 # One in so many may not be reached: threads do not make the same calls in every life.
 NOT_REACHED = 20
 # What the primary and the machine may not have more of after the last visitors than after the
@@ -61,3 +61,8 @@ def trouble(output, code):
     if plan != [str(len(good) + len(bad))] or (code == 0) != (not bad):
         return None
     return bad
+
+
+def trouble_held(wrong, must_lose):
+    """Whether what trouble() returned is as it must be, on stock a lost device."""
+    return any("bus master is off" in line for line in wrong) if must_lose else not wrong

@@ -142,6 +142,10 @@ class Visitor:
             self.heard += data
         return True
 
+    def kill(self):
+        self.process.kill()
+        return self.process.wait()
+
     def end(self, within=SILENT):
         """Let it end, if it waits for that; the Visit."""
         hung = False
@@ -216,9 +220,12 @@ class Life:
         return [call for call, where, _ in self.main if where in parts]
 
 
-def struck(variant, number, nth):
-    """A Visit that is killed at the Nth system call of a number; see strike.c."""
-    return visit(variant, before=[f"/{variant}/app/strike", number, str(nth)])
+SHORT = "strike: short\n"
+
+
+def struck(variant, how, number, nth):
+    """A Visit that is killed, or reads one byte, at the Nth system call of a number: strike.c."""
+    return visit(variant, before=[f"/{variant}/app/strike", how, number, str(nth)])
 
 
 def traced(variant, trace, options=(), calls="all", inject=(), **more):

@@ -38,7 +38,10 @@ def go_round(variant, size):
     """So many visitors; a sentence for each that did not do as it should."""
     wrong, there = [], []
     for index in range(size):
-        visitor = crowd.Visitor(variant, ["--stay"], drives_of(index), cpu=index % 2)
+        drives = drives_of(index)
+        # A second one on a drive would find in config space what the first one writes there.
+        options = ["--stay", *["--read-only"] * (len(drives) > 1)]
+        visitor = crowd.Visitor(variant, options, drives, cpu=index % 2)
         there.append(visitor)
         # One after the other: EAL's start may remove what another one's has made: doc/defects.md
         if not visitor.wait_for('"attached"'):

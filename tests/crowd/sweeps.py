@@ -4,7 +4,7 @@
 """In the lab's guest: a visitor is killed at, or fails in, each of its system calls in turn.
 
 usage: sweeps.py kill|error VARIANT [--full]. Prints what came of it as one JSON object, last; each
-single try goes to /tmp/tries.jsonl.
+single try goes to /tmp/tries.jsonl. Errors are tried all, with --full and without.
 """
 
 import collections
@@ -19,29 +19,26 @@ import crowd
 
 TRACE = "/tmp/trace"
 TRIES = "/tmp/tries.jsonl"
-# Elsewhere than in attach, use and detach the short form tries one call of so many.
+# Elsewhere than in attach, use and detach the short form of kill tries one call of so many.
 EVERY = 25
 # Seconds in which a visitor that nothing is done to has come and gone, and in which the owner tells
 # of EAL's locks. It takes a quarter of a second, and up to one.
 WITHIN = 10
-# What a visitor does of interest; at the end it only counts its files.
+LEFT_ALONE = "device lost by one left alone"
+# When a visitor is about to have a device, or has it.
 PARTS = ("attach", "attached", "use", "detach")
+# What it does when EAL may hold a lock in shared memory, over many system calls.
+STARTS_OR_ENDS = ("start", "detached", "thread")
 
-# Calls that an attach makes, and how each may fail.
+# Calls that an attach makes, and how each may fail. Once attached it only counts its files.
+FAILING_PARTS = ("attach", "use", "detach")
 FAILING = ("open", "openat", "read", "pread64", "mmap", "fstat", "newfstatat", "ioctl")
 ERRORS = ("EACCES", "EMFILE", "ENOMEM", "EINTR", "ENODEV")
 SHORT_READS = ("read", "pread64")
-
-
-def lives(variant):
-    """What an undisturbed visitor does, of two lives, since threads do not always do the same."""
-    both = []
-    for _ in range(2):
-        came, text = crowd.traced(variant, TRACE)
-        if not came.right:
-            raise crowd.Broken(f"a visitor that is only traced: {came}")
-        both.append(crowd.Life(text))
-    return both
+# What a message calls them.
+VERBS = {"open": "open", "openat": "open", "read": "read", "pread64": "read", "mmap": "map",
+         "fstat": "stat", "newfstatat": "stat", "ioctl": "ioctl"}
+SCAN = "Scan for (pci) bus failed"
 
 
 class Sweep:
@@ -57,6 +54,17 @@ class Sweep:
         self.tries = open(TRIES, "w")
         self.began = time.monotonic()
 
+    def lives(self):
+        """Two whole lives of a visitor, as its threads do not do the same in each."""
+        both = []
+        for _ in range(2):
+            came, text = crowd.traced(self.variant, TRACE)
+            if not came.right:
+                raise crowd.Broken(f"a visitor that is only traced: {came}")
+            both.append(crowd.Life(text))
+        self.left_alone("traced")
+        return both
+
     def note(self, what, **found):
         self.counts["tries"] += 1
         self.tries.write(json.dumps({"what": what, **found}) + "\n")
@@ -68,30 +76,39 @@ class Sweep:
         self.counts[kind] += 1
         self.wrong.append(f"{what}: {sentence}")
 
-    def after(self, what):
-        """What must hold after each visitor: the drives, the locks, and the next visitor."""
+    def after(self, what, reached, may_lock, **found):
+        """What must hold after each visitor: the drives, the locks, and the next visitor.
+
+        reached: something was done to it. may_lock: it may have left a lock of EAL taken.
+        """
         bad = self.owner.check("look")
         if bad:
-            self.complain("device lost", what, bad[0])
+            self.complain("device lost" if reached else LEFT_ALONE, what, bad[0])
         stale = crowd.stale_locks()
         if stale:
             self.complain("stale file lock", what, stale[0])
-        if not self.owner.ask("lock", WITHIN).get("free"):
-            # Not the bus driver's: EAL holds them while it starts and ends, over many system calls,
-            # and who needs them then waits for good, the next visitor or the owner.
-            self.counts["lock of EAL left taken"] += 1
+        free = self.owner.ask("lock", WITHIN).get("free", False)
+        if not free:
+            # Who needs it then waits for good, the next visitor or the owner.
+            if may_lock:
+                self.counts["lock of EAL left taken"] += 1
+            else:
+                self.complain("lock of EAL taken by an attach", what, "it is not free")
             self.again("EAL")
         elif bad:
             self.recover()
         came = crowd.Visitor(self.variant).end(WITHIN)
         if not came.right:
             self.complain("next refused", what, f"{came}")
-        # On stock this one takes bus mastering along as well: that is not counted again.
-        if self.owner.check():
-            if not bad:
-                self.complain("lost by the next", what, "by a visitor that nothing was done to")
+        self.left_alone(f"the next after: {what}")
+        self.note(what, bad=bad, free=free, **found)
+
+    def left_alone(self, what):
+        """A visitor that nothing was done to has gone: on stock it took the device along, too."""
+        bad = self.owner.check()
+        if bad:
+            self.complain(LEFT_ALONE, what, bad[0])
             self.recover()
-        return bad
 
     def recover(self):
         said = self.owner.ask("recover")
@@ -115,8 +132,7 @@ class Sweep:
                 "wrong": self.wrong}
 
 
-def kill_points(variant, full):
-    both = lives(variant)
+def kill_points(both, full):
     where = {**both[1].calls, **both[0].calls}
     numbers = {**both[1].numbers, **both[0].numbers}
     points = sorted(where)
@@ -129,25 +145,23 @@ def kill_points(variant, full):
 def kill(variant, full):
     """A visitor is killed at each system call that it makes."""
     sweep = Sweep(variant)
-    points, where, numbers = kill_points(variant, full)
+    points, where, numbers = kill_points(sweep.lives(), full)
     sweep.planned = len(points)
     for call in points:
-        came = crowd.struck(variant, numbers[call.name], call.number)
+        came = crowd.struck(variant, "kill", numbers[call.name], call.number)
         what = f"killed at {call.name} {call.number} ({where[call]})"
-        if came.code == -signal.SIGKILL and not came.hung:
-            sweep.counts["killed"] += 1
-        else:
-            # Calls of threads, and those that depend on the time, are not made in every life.
-            sweep.counts["not reached"] += 1
+        killed = came.code == -signal.SIGKILL and not came.hung
+        # Calls of threads, and those that depend on the time, are not made in every life.
+        sweep.counts["killed" if killed else "not reached"] += 1
         if came.hung:
             sweep.complain("hung", what, "the visitor did not end")
-        sweep.note(what, code=came.code, bad=sweep.after(what))
+        sweep.after(what, killed, where[call] in STARTS_OR_ENDS, code=came.code)
     return sweep.end()
 
 
 def failures(life):
     """(call, error or "short") for each way in which a call of an attach may fail."""
-    for call in life.within(*PARTS):
+    for call in life.within(*FAILING_PARTS):
         if call.name in FAILING:
             for error in ERRORS:
                 yield call, error
@@ -155,44 +169,54 @@ def failures(life):
                 yield call, "short"
 
 
-def explained(came, error):
-    """Whether what it says names the device, what it did, and the cause."""
-    device = any(drive in came.errors for drive in crowd.DRIVES)
-    return device and (error == "short" or os.strerror(getattr(errno, error)) in came.errors)
+def explained(came, call, error):
+    """Whether what it says names the device, and in one line what it did and the cause."""
+    cause = "fewer bytes" if error == "short" else os.strerror(getattr(errno, error))
+    # "Too many open files" does not say what was done.
+    return any(drive in came.errors for drive in crowd.DRIVES) and any(
+        VERBS[call.name] in line.replace(cause, "").lower() and cause in line
+        for line in came.errors.splitlines())
 
 
-def error(variant, full):
+def failed(variant, life, call, how):
+    """A Visit one of whose calls fails, and what that call was; None when it made no such call."""
+    if how == "short":
+        came = crowd.struck(variant, "short", life.numbers[call.name], call.number)
+        reached = crowd.SHORT in came.errors
+        came.errors = came.errors.replace(crowd.SHORT, "")
+        return came, f"{call.name} {call.number}" if reached else None
+    came, text = crowd.traced(variant, TRACE, calls=call.name,
+                              inject=[f"{call.name}:error={how}:when={call.number}"])
+    lines = [line for line in text.splitlines() if "(INJECTED)" in line]
+    return came, lines[0].split(None, 1)[1][:120] if lines else None
+
+
+def error(variant, _full):
     """Each call of an attach that can fail fails once."""
     sweep = Sweep(variant)
-    life = lives(variant)[0]
+    life = sweep.lives()[0]
     points = list(failures(life))
-    if not full:
-        # Those on the device's own files come last in an attach; of the scan before, some.
-        own = [call for call, _, rest in life.main if "/config" in rest or "/resource" in rest]
-        points = [point for index, point in enumerate(points)
-                  if point[0] in own or index % EVERY == 0]
     sweep.planned = len(points)
     for call, how in points:
-        way = "retval=1" if how == "short" else f"error={how}"
-        came, text = crowd.traced(variant, TRACE, calls=call.name,
-                                  inject=[f"{call.name}:{way}:when={call.number}"])
-        line = next((line for line in text.splitlines() if "(INJECTED)" in line), "")
-        what = f"{how} from {line.split(None, 1)[-1][:120] or call}"
-        if not line:
+        came, line = failed(variant, life, call, how)
+        what = f"{how} from {line or call}"
+        if line is None:
             sweep.counts["not reached"] += 1
         elif came.hung:
             sweep.complain("hung", what, "the visitor did not end")
         elif came.code == 0:
-            sweep.counts["went on"] += 1
+            # The drive is known from EAL's start: an attach does not need what this scan finds.
+            sweep.counts["went on, scan failed" if SCAN in came.errors else "went on"] += 1
         elif came.code == 1:
             sweep.counts["refused"] += 1
-            if not explained(came, how):
+            if not explained(came, call, how):
                 sweep.complain("not explained", what, came.errors.strip() or "nothing was said")
         else:
             sweep.complain("crashed", what, f"exit code {came.code}: {came.errors}")
-        if line and not came.hung and (came.facts.get("left_fds") or came.facts.get("left_maps")):
+        if line and came.code in (0, 1) and not came.left_nothing:
             sweep.complain("left something", what, f"{came.facts}")
-        sweep.note(what, code=came.code, bad=sweep.after(what), said=came.errors, facts=came.facts)
+        sweep.after(what, line is not None, False, code=came.code, said=came.errors,
+                    facts=came.facts)
     return sweep.end()
 
 

@@ -6,6 +6,7 @@
 usage: trouble.py VARIANT. Each scenario tells what it saw, a line each, and ends in a line of TAP.
 """
 
+import contextlib
 import ctypes
 import errno
 import glob
@@ -57,7 +58,9 @@ def unplugged():
 
 def staying(variant, drive):
     visitor = crowd.Visitor(variant, ["--stay"], [drive])
-    expect(visitor.wait_for('"attached"'), "a secondary attaches")
+    if not visitor.wait_for('"attached"'):
+        visitor.kill()
+        raise NotSo("a secondary attaches")
     return visitor
 
 
@@ -68,16 +71,17 @@ class Pair:
         self.variant, self.drive = variant, drive
 
     def __enter__(self):
-        self.owner = crowd.Owner(self.variant, [self.drive])
-        self.visitor = staying(self.variant, self.drive)
-        expect(self.owner.check() == [], "all is well at first")
+        with contextlib.ExitStack() as ending:
+            self.owner = crowd.Owner(self.variant, [self.drive])
+            ending.callback(self.owner.kill)
+            self.visitor = staying(self.variant, self.drive)
+            ending.callback(self.visitor.kill)
+            expect(self.owner.check() == [], "all is well at first")
+            self.ending = ending.pop_all()
         return self
 
     def __exit__(self, *_):
-        for process in (self.visitor.process, self.owner.process):
-            if process.poll() is None:
-                process.kill()
-            process.wait()
+        self.ending.close()
 
     def works(self, when):
         """The owner moves data, and a new secondary attaches, uses config space and leaves."""
@@ -101,7 +105,9 @@ def reset(variant):
     with Pair(variant, crowd.DRIVES[0]) as pair:
         (DEVICES / pair.drive / "reset").write_text("1")
         tell(f"after the reset bus master is {'on' if bus_master(pair.drive) else 'off'}")
-        tell(f"the owner: {'; '.join(pair.owner.check()) or 'no error'}")
+        bad = pair.owner.check()
+        tell(f"the owner: {'; '.join(bad)}")
+        expect(bad, "the owner notices")
         came = pair.visitor.end()
         tell(f"the secondary that was attached: {told(came)}")
         expect(came.right, "config space of the attached secondary works, and it leaves")
@@ -126,7 +132,7 @@ def unbind(variant):
         expect(not came.hung and came.code == 1, "a new secondary does not get the drive")
         code = pair.owner.end()
         tell(f"the owner ends with {code}")
-        expect(code is not None, "the owner ends")
+        expect(code == 0, "the owner ends")
         pathlib.Path("/sys/bus/pci/drivers_probe").write_text(pair.drive)
         pair.owner.start()
         pair.works("bound again, with a new owner,")
@@ -160,7 +166,9 @@ def unplug(variant):
         tell(f"the secondary that was attached: {told(came)}")
         expect(not came.hung, "the attached secondary ends")
         if code is None:
-            tell(f"the owner, told to end, ends with {pair.owner.end()}")
+            code = pair.owner.end()
+            tell(f"the owner, told to end, ends with {code}")
+            expect(code == 0, "the owner ends when told to")
     expect(beside.check() == [], "the other drive works")
     expect(beside.end() == 0, "its owner ends")
     expect(crowd.stale_locks() == [], "no lock is left")
@@ -191,6 +199,7 @@ def owner_replaced(variant):
             pair.owner.start()
         except crowd.Broken as broken:
             tell(f"the next primary: {broken}")
+            expect("memzone" in str(broken), "it says why")
             came = pair.visitor.end()
             pair.owner.start()
         else:
@@ -228,20 +237,21 @@ RACING = 100
 
 def race(variant):
     """of a hundred primaries that want the drive at once one gets it, and keeps it"""
-    drive = crowd.DRIVES[0]
-    racing = [crowd.Owner(variant, [drive], eal=SECOND, wait=True) for _ in range(RACING)]
-    for one in racing:
-        one.process.stdin.write(b"go\n")
-    said = [one.hear(crowd.SILENT) or {} for one in racing]
-    winners = [one for one, what in zip(racing, said) if "ready" in what]
-    refused = sum(os.strerror(errno.EBUSY) in what.get("failed", "") for what in said)
-    tell(f"{len(winners)} have the drive, {refused} were refused as it is busy")
-    for one in racing:
-        if one not in winners:
-            one.end()
-    bad = [sentence for one in winners for sentence in one.check()]
-    for one in winners:
-        one.kill()
+    drive, racing = crowd.DRIVES[0], []
+    with contextlib.ExitStack() as ending:
+        for _ in range(RACING):
+            racing.append(crowd.Owner(variant, [drive], eal=SECOND, wait=True))
+            ending.callback(racing[-1].kill)
+        for one in racing:
+            one.process.stdin.write(b"go\n")
+        said = [one.hear(crowd.SILENT) or {} for one in racing]
+        winners = [one for one, what in zip(racing, said) if "ready" in what]
+        refused = sum(os.strerror(errno.EBUSY) in what.get("failed", "") for what in said)
+        tell(f"{len(winners)} have the drive, {refused} were refused as it is busy")
+        for one in racing:
+            if one not in winners:
+                one.end()
+        bad = [sentence for one in winners for sentence in one.check()]
     expect(len(winners) == 1 and refused == RACING - 1, "one wins, all others are told")
     expect(bad == [], f"the winner's I/O goes on when the others have ended: {bad}")
 

@@ -34,6 +34,7 @@
 struct visitor_options {
 	bool nothing;          /* attach no drive */
 	bool stay;             /* until the end of input, when attached */
+	bool read_only;        /* leave config space to others that have the drive, too */
 	uint64_t began;        /* when this process was started, see crowd_now() */
 	unsigned int time_config;
 	const char *become;    /* give up privileges between EAL's start and the attach */
@@ -86,7 +87,7 @@ visitor_read_config(const struct rte_pci_device *pci, void *bytes, int len, off_
 
 /* Read what every driver reads, and more than an unprivileged process gets; write, and restore. */
 static int
-visitor_use_config(struct rte_pci_device *pci)
+visitor_use_config(struct rte_pci_device *pci, bool read_only)
 {
 	uint8_t bytes[256], found = 0, wanted, seen = 0;
 	int ret;
@@ -95,6 +96,8 @@ visitor_use_config(struct rte_pci_device *pci)
 	ret |= visitor_access(pci, "read", visitor_read_config, bytes, sizeof(bytes), 0);
 	ret |= visitor_access(pci, "read", visitor_read_config, &found, 1,
 			CONFIG_CACHE_LINE_SIZE);
+	if (read_only)
+		return ret;
 	wanted = found == 8 ? 16 : 8;
 	if (visitor_access(pci, "write", visitor_write_config, &wanted, 1,
 			CONFIG_CACHE_LINE_SIZE) != 0)
@@ -249,6 +252,7 @@ visitor_parse(int argc, char **argv, struct visitor_options *o)
 	static const struct option options[] = {
 		{ "nothing", no_argument, NULL, 'n' },
 		{ "stay", no_argument, NULL, 's' },
+		{ "read-only", no_argument, NULL, 'r' },
 		{ "began", required_argument, NULL, 'b' },
 		{ "time-config", required_argument, NULL, 't' },
 		{ "become", required_argument, NULL, 'u' },
@@ -264,6 +268,9 @@ visitor_parse(int argc, char **argv, struct visitor_options *o)
 			break;
 		case 's':
 			o->stay = true;
+			break;
+		case 'r':
+			o->read_only = true;
 			break;
 		case 'b':
 			o->began = strtoull(optarg, NULL, 10);
@@ -331,7 +338,7 @@ visitor_main(int argc, char **argv)
 		;
 	visitor_tell("use");
 	for (d = 0; d < crowd_devices_nb; d++)
-		ret |= visitor_use_config(crowd_devices[d]);
+		ret |= visitor_use_config(crowd_devices[d], o.read_only);
 	if (o.time_config > 0 && crowd_devices_nb > 0)
 		ret |= visitor_time_config(crowd_devices[0], o.time_config);
 	visitor_tell("detach");
