@@ -16,7 +16,7 @@ from . import (autotest_command, bench_report, core, crowd, distro, dpdk_build, 
                qemu)
 
 # Rounds of each part: name: (short, full). In growth, a third as many with many secondaries.
-ROUNDS = {"attach": (5, 60), "growth": (3, 30), "iops": (2, 10), "verdict": (1, 7)}
+ROUNDS = {"attach": (5, 60), "growth": (3, 30), "iops": (2, 30), "verdict": (1, 7)}
 # A guest for each part. The second drive is bound to vfio-pci; behind an IOMMU that lets others by.
 GUESTS = {"attach": {"nvme": 2, "iommu": True, "append": "intel_iommu=on iommu=pt"},
           "growth": {"nvme": 32, "mem": 1536},
@@ -49,12 +49,16 @@ def main(argv):
     report = bench_report.write(folder)
     print(report.read_text())
     core.say(f"report, plots and raw samples: {folder}")
-    missed = bench_report.failed(folder)
-    for sentence in missed:
-        core.say(f"{'target' if options.short else 'NOT MET'}: {sentence}")
+    lacking = bench_report.not_measured(folder)
+    if lacking:
+        raise core.Infrastructure(f"not measured: {', '.join(lacking)}")
+    missed = bench_report.missed(folder)
+    for sentence, failure in missed:
+        core.say(f"{'FAILED' if failure else 'missed'}: {sentence}")
     if options.short:
         core.say("a short run is no ground to judge targets on: not judged")
-    return core.NOT_HELD if missed and not options.short else core.HELD
+    return core.NOT_HELD if any(failure for _, failure in missed) and not options.short else \
+        core.HELD
 
 
 def measured(part, _tree, folders, rounds):

@@ -12,6 +12,7 @@ from . import bench_samples
 
 MET = "met"
 NOT_MET = "NOT MET"
+UNDECIDED = "undecided"
 NOT_MEASURED = "not measured in this run"
 NO_TARGET = "no target"
 
@@ -28,6 +29,7 @@ class Ratio:
     below: str
     bound: str
     target: typing.Optional[float]
+    limit: typing.Optional[float]
     summary: typing.Optional[bench_samples.Summary]
     outcome: str
     note: str
@@ -40,30 +42,43 @@ class Ratio:
     def wanted(self):
         return "" if self.target is None else f"{self.bound} {self.target:g}"
 
+    @property
+    def failed(self):
+        """It is worse than it may be: than its limit, where a miss of the target is explained."""
+        limit = self.target if self.limit is None else self.limit
+        return self.outcome == NOT_MET and _against(self, limit) == NOT_MET
 
-class Part(typing.NamedTuple):
-    """The slope from one x to another, and its relative deviation from the slope over all."""
+
+class Half(typing.NamedTuple):
+    """The slope from one x to another."""
 
     low: float
     high: float
     slope: float
-    deviation: float
-    error: float
 
 
 @dataclasses.dataclass
 class Growth:
-    """The growth of a figure: the slope over all, and its parts, none if it was not measured."""
+    """The growth of a figure: the slope over all, and in its halves, none if it was not measured.
+
+    change: of the slope, from the first half to the second, relative; error: its standard error.
+    """
 
     figure: object
     outcome: str
     note: str = ""
     slope: float = 0
-    parts: tuple = ()
+    halves: tuple = ()
+    change: float = 0
+    error: float = 0
 
     @property
     def wanted(self):
         return f"flat within {self.figure.growth[1]:.0%}"
+
+    @property
+    def failed(self):
+        return self.outcome == NOT_MET
 
 
 def all_of(run, figures):
@@ -79,10 +94,30 @@ def ratios(run, figure):
     partner is left out. Where fewer than half have one, or a partner is 0, the medians are divided
     instead, and there are no quartiles.
     """
-    return [Ratio(figure, *ratio, *_ratio(run, figure, *ratio)) for ratio in figure.ratios]
+    found = []
+    for above, below, bound, *targets in figure.ratios:
+        target, limit = (*targets, None)[:2]
+        one = Ratio(figure, above, below, bound, target, limit, *_ratio(run, figure, above, below))
+        if one.summary:
+            one.outcome = NO_TARGET if target is None else _against(one, target)
+        found.append(one)
+    return found
 
 
-def _ratio(run, figure, above, below, bound, target):
+def _against(ratio, target):
+    """Whether the target is met, not met, or nearer than the ratio's standard error."""
+    off = ratio.summary.median - target
+    if abs(off) < error(ratio.summary):
+        return UNDECIDED
+    return MET if (off <= 0 if ratio.bound == "at most" else off >= 0) else NOT_MET
+
+
+def error(summary):
+    """The standard error of the median that the quartiles let expect; of a single value, none."""
+    return _ERROR_OF_MEDIAN * (summary.q3 - summary.q1) / math.sqrt(summary.n) if summary.n else 0
+
+
+def _ratio(run, figure, above, below):
     upper, lower = ({(x, number): value for x in run.xs(figure, [variant])
                      for number, value in run.at(figure, variant, x).items()}
                     for variant in (above, below))
@@ -103,22 +138,18 @@ def _ratio(run, figure, above, below, bound, target):
         found = bench_samples.Summary(0, median, median, median, median, median)
         why = "some divide by 0" if 2 * len(pairs) >= most else "rounds do not pair"
         note = f"{why}: ratio of medians"
-    if target is None:
-        return found, NO_TARGET, note
-    held = found.median <= target if bound == "at most" else found.median >= target
-    return found, MET if held else NOT_MET, note
+    return found, "", note
 
 
 def growth(run, figure):
     """The Growth of a figure that has a rule for it, (variant, tolerance).
 
-    Is the cost per x flat? Fit a straight line to the medians at all x, by least squares: its
-    slope is the cost per x over all, and a fixed cost has no part in it. Then fit one to each half:
-    the x up to the measured one nearest to the middle, and from it on. The rule is met if neither
-    half's slope is further from the slope over all than the tolerance. What grows faster than x is
-    steeper in the second half, what is paid once, at some x, in one of them. Slopes between
-    neighbours would say the same, but where x are close the noise of two medians would drown their
-    difference. Next to each deviation stands the standard error that the quartiles let expect.
+    Is the cost per x flat? Fit a straight line to the medians of each half of the x, by least
+    squares: up to the measured one nearest to the middle, and from it on. A slope is the cost per
+    x, and a fixed cost has no part in it. The rule is met if the second half's is as steep as the
+    first's, within the tolerance. What grows faster than x is steeper in the second half, what is
+    paid once, at some x, in one of them. Slopes between neighbours would say the same, but where x
+    are close the noise of two medians would drown their difference.
     """
     variant, tolerance = figure.growth
     points = [(x, bench_samples.summary(run.at(figure, variant, x).values()))
@@ -132,12 +163,17 @@ def growth(run, figure):
         return Growth(figure, NOT_MEASURED, f"{variant} does not grow with {figure.x}")
     middle = (points[0][0] + points[-1][0]) / 2
     at = min(range(1, len(points) - 1), key=lambda index: abs(points[index][0] - middle))
-    parts = []
-    for half in (points[:at + 1], points[at:]):
-        steep, error = _line(half)
-        parts.append(Part(half[0][0], half[-1][0], steep, steep / slope - 1, error / slope))
-    held = all(abs(part.deviation) <= tolerance for part in parts)
-    return Growth(figure, MET if held else NOT_MET, "", slope, tuple(parts))
+    halves = points[:at + 1], points[at:]
+    (first, first_error), (second, second_error) = (_line(half) for half in halves)
+    if first <= 0:
+        return Growth(figure, NOT_MET, f"{variant} does not grow at first", slope)
+    change = second / first - 1
+    off = math.hypot(first_error * second / first, second_error) / first
+    outcome = UNDECIDED if abs(abs(change) - tolerance) < off else \
+        MET if abs(change) <= tolerance else NOT_MET
+    return Growth(figure, outcome, "", slope, tuple(
+        Half(half[0][0], half[-1][0], steep) for half, steep in zip(halves, (first, second))),
+        change, off)
 
 
 def _line(points):
@@ -145,6 +181,5 @@ def _line(points):
     mean = statistics.fmean(x for x, _ in points)
     square = sum((x - mean) ** 2 for x, _ in points)
     slope = sum((x - mean) * found.median for x, found in points) / square
-    error = math.sqrt(sum(((x - mean) * _ERROR_OF_MEDIAN * (found.q3 - found.q1)) ** 2 / found.n
-                          for x, found in points)) / square
-    return slope, error
+    off = math.sqrt(sum(((x - mean) * error(found)) ** 2 for x, found in points)) / square
+    return slope, off

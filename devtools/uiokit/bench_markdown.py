@@ -19,13 +19,15 @@ def report(run, figures):
             f"- tree at {about['commit']}, {about['form']} form; made by:", "",
             f"      {about['command']}", "",
             "Targets: " + ", ".join(f"{outcomes.count(name)} {name}" for name in (
-                bench_judge.MET, bench_judge.NOT_MET, bench_judge.NOT_MEASURED)) + ".", "",
+                bench_judge.MET, bench_judge.NOT_MET, bench_judge.UNDECIDED,
+                bench_judge.NOT_MEASURED)) + ".", "",
             "## Ratios", "",
-            "Each is formed of two samples of one round; median and quartiles are of those.", ""]
-    text += _table(["figure", "ratio", "median", "quartiles", "of", "target", "verdict"], [
-        [one.figure.name, one.name, number(one.summary.median) if one.summary else "-",
-         _quartiles(one.summary) if one.summary and one.summary.n else "-", one.note,
-         one.wanted or "-", _bold(one.outcome)] for one in ratios])
+            "Each is formed of two samples of one round; median, its standard error and quartiles "
+            "are of those. A target that is nearer than the error is undecided.", ""]
+    text += _table(
+        ["figure", "ratio", "median", "error", "quartiles", "of", "target", "verdict"], [
+            [one.figure.name, one.name, *_spread(one.summary), one.note, one.wanted or "-",
+             _bold(one.outcome)] for one in ratios])
     text += ["", "## Figures", ""]
     text += _table(["figure", "variant", "n", "median", "quartiles", "min", "max", "unit"], [
         _row(run, figure, variant) for figure in figures if figure.x is None
@@ -80,14 +82,13 @@ def sentence(one):
     """What was found of a Ratio that was measured, or of a Growth."""
     if isinstance(one, bench_judge.Ratio):
         return f"{one.name} is {number(one.summary.median)} ({one.note})"
-    if not one.parts:
+    if not one.halves:
         return f"growth: {one.note}"
-    halves = " and ".join(
-        f"{number(part.slope)} from {part.low:g} to {part.high:g} "
-        f"({part.deviation * 100:+.1f} %, standard error {part.error * 100:.1f} %)"
-        for part in one.parts)
+    halves = " and ".join(f"{number(half.slope)} from {half.low:g} to {half.high:g}"
+                          for half in one.halves)
     return (f"growth of {one.figure.growth[0]} per one of {one.figure.x} is "
-            f"{number(one.slope)} {one.figure.unit} over all, {halves}")
+            f"{number(one.slope)} {one.figure.unit} over all, {halves}: "
+            f"{one.change * 100:+.1f} %, standard error {one.error * 100:.1f} %")
 
 
 def _differences(a, b):
@@ -134,6 +135,15 @@ def _curve(run, figure):
                if variant not in run.measured(figure)]
     return [" ".join([f"Median (quartiles; samples), {figure.unit}.", *lacking]), "",
             *_table([figure.x, *run.measured(figure)], rows)]
+
+
+def _spread(found):
+    """Median, standard error and quartiles of a ratio."""
+    if not found:
+        return "-", "-", "-"
+    if not found.n:
+        return number(found.median), "-", "-"
+    return number(found.median), f"{bench_judge.error(found):.3f}", _quartiles(found)
 
 
 def _quartiles(found):

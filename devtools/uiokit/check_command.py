@@ -31,7 +31,7 @@ def main(argv):
     parser.add_argument("--suite", action="append", choices=list(_NEED),
                         help="only this suite (repeatable)")
     parser.add_argument("--full", action="store_true", help="the long form of the suites fault and "
-                        "bench; it takes hours")
+                        "bench: about an hour")
     parser.add_argument("--dpdk", metavar="PATH", help="for all suites but lint and unit: a DPDK "
                         "source tree or git checkout (default: the distribution's source package)")
     options = parser.parse_args(argv)
