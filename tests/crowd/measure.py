@@ -29,9 +29,13 @@ def sample(figure, variant, number, value, x=None):
 
 
 def turns(variants, number):
-    """All of them, in each round another one first."""
-    first = number % len(variants)
-    return variants[first:] + variants[:first]
+    """All of them, in each round another one first, and in every other one backwards.
+
+    Who always came after the same one would be timed with what that one leaves behind.
+    """
+    first = number // 2 % len(variants)
+    order = variants[first:] + variants[:first]
+    return order[::-1] if number % 2 else order
 
 
 def progress(what, number, rounds):
@@ -75,6 +79,7 @@ def attach(rounds):
             ("vfio", crowd.PATCHED, vfio, []), ("none", crowd.PATCHED, uio, ["--nothing"]))
     for number in range(rounds):
         for name, variant, drive, options in turns(ways, number):
+            set_anew(owner)
             visitor = crowd.Visitor(variant, [*options, "--stay"], [drive])
             if not visitor.wait_for("private_kb"):
                 raise crowd.Broken(f"{name}: no attach: {visitor.end()}")
@@ -85,14 +90,12 @@ def attach(rounds):
             sample("attach", name, number, facts["ms"])
             if name != "none":
                 sample("attach-part", name, number, facts["part_ms"])
-            if name == "stock":
-                set_anew(owner)
         progress("attach", number, rounds)
     for number in range(TRACED):
         for name, variant, drive, _ in ways[:3]:
+            set_anew(owner)
             came, text = crowd.traced(variant, "/tmp/trace", drives=[drive])
             right(came)
-            set_anew(owner)
             calls = [(call, rest) for call, where, rest in crowd.Life(text).main
                      if where == "attach" and not (call.name == "write" and "attach" in rest)]
             opened = [call for call, rest in calls
@@ -114,12 +117,11 @@ def growth(rounds):
     for number in range(rounds):
         for x in turns(DRIVES, number):
             for variant in turns((crowd.PATCHED, crowd.STOCK), number):
+                set_anew(owner)
                 facts = right(crowd.visit(variant, drives=crowd.DRIVES[:x]))
                 sample("drives", variant, number, facts["ms"], x)
                 sample("drives-part", variant, number, facts["part_ms"], x)
                 sample("drives-memory", variant, number, facts["private_kb"], x)
-                if variant == crowd.STOCK:
-                    set_anew(owner)
         progress("drives", number, rounds)
     for number in range(rounds // 3):
         there = []
