@@ -157,6 +157,7 @@ def test_what_was_not_measured_is_not_met(judge, make):
     (lambda x: 1000 + 50 * x + 300 * (x > 16), "NOT MET"),
     (lambda x: 1000 + 400 * x ** 0.5, "NOT MET"),
     (lambda x: 1000 + 50 * x + 300 * (x > 4), "NOT MET"),
+    (lambda x: 1000 + 100 * (x > 16), "NOT MET"),
     (lambda x: 1000, "not measured in this run")])
 def test_growth(judge, make, cost, outcome):
     samples = curve(cost)
