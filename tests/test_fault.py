@@ -97,7 +97,7 @@ def test_a_sweep_of_stock_must_see_the_bug():
     assert "does not see" in fault_verdict.sweep(sweep(), True)[0]
 
 
-STAT = {"fds": 9, "heap_bytes": 5, "heap_count": 2, "heap_total": 8, "runtime_files": 3,
+STAT = {"fds": 9, "maps": 4, "heap_bytes": 5, "heap_count": 2, "heap_total": 8, "runtime_files": 3,
         "private_kb": 1000, "hugepages_free": 7}
 SOAK = {"wrong": [], "wrong_reads": 0, "reads": 5, "owner": 0, "drives": 1, "first": STAT,
         "last": STAT}

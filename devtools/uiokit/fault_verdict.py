@@ -11,7 +11,7 @@ HARMLESS = ("tries", "killed", "refused", "went on", "not reached",
 NOT_REACHED = 20
 # What the primary and the machine may not have more of after the last visitors than after the
 # first hundred, and private memory that it may have touched for the first time meanwhile, in kB.
-GROWING = ("fds", "heap_bytes", "heap_count", "heap_total", "runtime_files")
+GROWING = ("fds", "maps", "heap_bytes", "heap_count", "heap_total", "runtime_files")
 MEMORY_SLACK = 128
 
 
