@@ -38,7 +38,9 @@ def test_calls_are_numbered_by_thread_and_placed_by_what_the_visitor_tells():
     assert life.calls[crowd.Call("openat", 1)] == "start"
     assert life.calls[crowd.Call("openat", 2)] == "attach"
     assert life.calls[crowd.Call("openat", 3)] == "detached"
-    assert life.calls[crowd.Call("recvmsg", 1)] == "thread"
+    assert life.calls[crowd.Call("openat", 1, thread=1)] == "thread"
+    assert life.calls[crowd.Call("recvmsg", 1, thread=1)] == "thread"
+    assert crowd.Call("recvmsg", 1) not in life.calls
     assert [call.name for call in life.within("attach")] == ["write", "openat", "read"]
     assert life.numbers["openat"] == "257"
 

@@ -3,6 +3,7 @@
 
 """In the lab's guest: an owner of the drives, and visitors that come and go. See crowd.h."""
 
+import collections
 import dataclasses
 import json
 import os
@@ -183,10 +184,14 @@ def stale_locks():
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Call:
-    """A system call of a visitor: the Nth of its name in a thread, which is what strace counts."""
+    """A system call of a visitor: the Nth of its name in a thread, which is what strace counts.
+
+    thread: 0 is the main one, the others are numbered in the order in which they are made.
+    """
 
     name: str
     number: int
+    thread: int = 0
 
 
 class Life:
@@ -197,23 +202,21 @@ class Life:
 
     def __init__(self, text):
         self.calls, self.main, self.numbers = {}, [], {}
-        counts, main, where = {}, None, "start"
-        for line in text.splitlines():
-            match = self._LINE.match(line)
-            if not match:
+        counts, where = collections.Counter(), "start"
+        lines = [match.groups() for match in map(self._LINE.match, text.splitlines()) if match]
+        threads = sorted({int(thread) for thread, *_ in lines})
+        for thread, number, name, rest in lines:
+            self.numbers[name] = number
+            counts[thread, name] += 1
+            call = Call(name, counts[thread, name], threads.index(int(thread)))
+            if call.thread:
+                self.calls[call] = "thread"
                 continue
-            thread, self.numbers[match[3]], name, rest = match.groups()
-            main = main or thread
-            number = counts[thread, name] = counts.get((thread, name), 0) + 1
-            call = Call(name, number)
-            if thread == main:
-                at = re.match(r'1, "\{\\"at\\": \\"(\w+)\\"', rest)
-                if name == "write" and at:
-                    where = at[1]
-                self.calls[call] = where
-                self.main.append((call, where, rest))
-            else:
-                self.calls.setdefault(call, "thread")
+            at = re.match(r'1, "\{\\"at\\": \\"(\w+)\\"', rest)
+            if name == "write" and at:
+                where = at[1]
+            self.calls[call] = where
+            self.main.append((call, where, rest))
 
     def within(self, *parts):
         """Calls of its main thread in these parts of its life, in order."""
@@ -223,9 +226,10 @@ class Life:
 SHORT = "strike: short\n"
 
 
-def struck(variant, how, number, nth):
-    """A Visit that is killed, or reads one byte, at the Nth system call of a number: strike.c."""
-    return visit(variant, before=[f"/{variant}/app/strike", how, number, str(nth)])
+def struck(variant, how, number, call):
+    """A Visit that is killed, or reads one byte, at a Call; number: of its name. See strike.c."""
+    return visit(variant, before=[f"/{variant}/app/strike", how, number, str(call.number),
+                                  str(call.thread)])
 
 
 def traced(variant, trace, options=(), calls="all", inject=(), **more):

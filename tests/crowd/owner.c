@@ -11,7 +11,7 @@
  *   check      the same, and a read on a new queue pair
  *   recover    set bus mastering, reset the controllers that failed, go on reading
  *   stat       files, memory and shared memory of this process
- *   lock       whether EAL's locks in shared memory are free: one gets them within a second
+ *   lock S     whether EAL's locks in shared memory are free: one gets them within that many seconds
  *   rate MS    reads in that time
  *   rest, go on  stop reading, and start again
  *   quit       stop the controllers, and end; so does the end of input
@@ -38,7 +38,6 @@
 
 #define OWNER_QID 1
 #define OWNER_QID_CHECK 2
-#define OWNER_LOCK_S 1
 
 struct owner_drive {
 	struct rte_pci_device *pci;
@@ -233,7 +232,7 @@ owner_take_lock(void *arg)
 
 /* A secondary that died while it held one, be it as a reader, keeps others waiting for good. */
 static void
-owner_lock(void)
+owner_lock(unsigned int seconds)
 {
 	static sem_t taken;
 	struct timespec until;
@@ -242,7 +241,7 @@ owner_lock(void)
 
 	sem_init(&taken, 0, 0);
 	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += OWNER_LOCK_S;
+	until.tv_sec += seconds;
 	if (pthread_create(&thread, NULL, owner_take_lock, &taken) == 0) {
 		is_free = sem_timedwait(&taken, &until) == 0;
 		/* Left behind where it waits for good: this process is of no more use then. */
@@ -296,8 +295,8 @@ owner_obey(char *line)
 		owner_recover();
 	else if (strcmp(line, "stat") == 0)
 		owner_stat();
-	else if (strcmp(line, "lock") == 0)
-		owner_lock();
+	else if (strncmp(line, "lock ", 5) == 0)
+		owner_lock(atoi(line + 5));
 	else if (strncmp(line, "rate ", 5) == 0)
 		owner_rate(atoi(line + 5));
 	else if (strcmp(line, "rest") == 0 || strcmp(line, "go on") == 0)

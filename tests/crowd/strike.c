@@ -5,7 +5,9 @@
 /*
  * Run a program, and strike when one of its threads is about to make its Nth system call of a kind:
  *
- *   strike kill|short <number of the system call> <N> <program> [<argument> ...]
+ *   strike kill|short <number of the system call> <N> <thread> <program> [<argument> ...]
+ *
+ * Threads are numbered in the order in which they are made, the first one is 0.
  *
  * kill:  by SIGKILL, as does `strace --inject=NAME:signal=SIGKILL:when=N`, which stops the program
  *        twice at each and every system call. A seccomp filter stops it at those in question alone:
@@ -33,7 +35,8 @@
 
 #define STRIKE_THREADS 64
 
-static struct {
+/* In the order in which they were made. */
+static struct strike_thread {
 	pid_t tid;
 	unsigned long calls;
 } threads[STRIKE_THREADS];
@@ -45,19 +48,19 @@ broken(const char *what)
 	return 69;
 }
 
-/* How many calls a thread is at now. */
-static unsigned long
-count(pid_t tid)
+/* A thread, be it a new one; NULL when there are too many. */
+static struct strike_thread *
+thread_of(pid_t tid)
 {
 	unsigned int i;
 
 	for (i = 0; i < STRIKE_THREADS; i++) {
 		if (threads[i].tid == tid || threads[i].tid == 0) {
 			threads[i].tid = tid;
-			return ++threads[i].calls;
+			return &threads[i];
 		}
 	}
-	return 0;
+	return NULL;
 }
 
 /* In the child: stop at that system call, in this program and in what it executes. */
@@ -96,11 +99,14 @@ strike_short(pid_t tid)
 
 /* Let it run, and strike; the status of waitpid() it ended with. */
 static int
-follow(pid_t child, unsigned long nth, void (*strike)(pid_t tid))
+follow(pid_t child, unsigned long nth, unsigned long which, void (*strike)(pid_t tid))
 {
+	struct strike_thread *thread;
+	unsigned long made;
 	int status, sig;
 	pid_t tid;
 
+	thread_of(child);
 	while ((tid = waitpid(-1, &status, __WALL)) > 0) {
 		if (!WIFSTOPPED(status)) {
 			if (tid == child)
@@ -108,12 +114,18 @@ follow(pid_t child, unsigned long nth, void (*strike)(pid_t tid))
 			continue;
 		}
 		sig = WSTOPSIG(status);
+		thread = thread_of(tid);
 		if (status >> 8 == (SIGTRAP | PTRACE_EVENT_SECCOMP << 8)) {
-			if (count(tid) == nth)
+			if (thread != NULL && ++thread->calls == nth && thread == &threads[which])
 				strike(tid);
 			sig = 0;
+		} else if (status >> 8 == (SIGTRAP | PTRACE_EVENT_CLONE << 8)) {
+			/* Before its maker goes on and makes another one, which may run first. */
+			if (ptrace(PTRACE_GETEVENTMSG, tid, NULL, &made) == 0)
+				thread_of(made);
+			sig = 0;
 		} else if (status >> 16 != 0 || sig == SIGSTOP || sig == SIGTRAP) {
-			sig = 0; /* a new thread, or an exec: nothing that the program should see */
+			sig = 0; /* a thread's start, or an exec: nothing that the program should see */
 		}
 		ptrace(PTRACE_CONT, tid, NULL, (void *)(long)sig);
 	}
@@ -126,8 +138,10 @@ main(int argc, char **argv)
 	pid_t child;
 	int status;
 
-	if (argc < 5 || (strcmp(argv[1], "kill") != 0 && strcmp(argv[1], "short") != 0)) {
-		fprintf(stderr, "usage: strike kill|short <number> <N> <program> [<argument> ...]\n");
+	if (argc < 6 || (strcmp(argv[1], "kill") != 0 && strcmp(argv[1], "short") != 0) ||
+			strtoul(argv[4], NULL, 10) >= STRIKE_THREADS) {
+		fprintf(stderr, "usage: strike kill|short <number> <N> <thread> <program> "
+				"[<argument> ...]\n");
 		return 2;
 	}
 	child = fork();
@@ -135,8 +149,8 @@ main(int argc, char **argv)
 		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0 || raise(SIGSTOP) != 0 ||
 				filter(atoi(argv[2])) != 0)
 			_exit(broken("cannot be traced"));
-		execv(argv[4], argv + 4);
-		_exit(broken(argv[4]));
+		execv(argv[5], argv + 5);
+		_exit(broken(argv[5]));
 	}
 	if (child < 0 || waitpid(child, &status, 0) != child || !WIFSTOPPED(status) ||
 			ptrace(PTRACE_SETOPTIONS, child, NULL, (void *)(long)(PTRACE_O_EXITKILL |
@@ -144,7 +158,7 @@ main(int argc, char **argv)
 			PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC)) != 0)
 		return broken("cannot trace");
 	ptrace(PTRACE_CONT, child, NULL, NULL);
-	status = follow(child, strtoul(argv[3], NULL, 10),
+	status = follow(child, strtoul(argv[3], NULL, 10), strtoul(argv[4], NULL, 10),
 			strcmp(argv[1], "kill") == 0 ? strike_dead : strike_short);
 	if (status < 0)
 		return broken("lost the program");

@@ -21,9 +21,9 @@ TRACE = "/tmp/trace"
 TRIES = "/tmp/tries.jsonl"
 # Elsewhere than in attach, use and detach the short form of kill tries one call of so many.
 EVERY = 25
-# Seconds in which a visitor that nothing is done to has come and gone, and in which the owner tells
-# of EAL's locks. It takes a quarter of a second, and up to one.
-WITHIN = 10
+# Seconds in which the owner gets EAL's locks if they are free. Where they may be taken they often
+# are, and a machine that stalls for longer than this does no harm.
+LOCKED, LOCKED_FOR_GOOD = 1, 10
 LEFT_ALONE = "device lost by one left alone"
 # When a visitor is about to have a device, or has it.
 PARTS = ("attach", "attached", "use", "detach")
@@ -87,7 +87,8 @@ class Sweep:
         stale = crowd.stale_locks()
         if stale:
             self.complain("stale file lock", what, stale[0])
-        free = self.owner.ask("lock", WITHIN).get("free", False)
+        patience = LOCKED if may_lock else LOCKED_FOR_GOOD
+        free = self.owner.ask(f"lock {patience}", 2 * LOCKED_FOR_GOOD).get("free", False)
         if not free:
             # Who needs it then waits for good, the next visitor or the owner.
             if may_lock:
@@ -97,7 +98,7 @@ class Sweep:
             self.again("EAL")
         elif bad:
             self.recover()
-        came = crowd.Visitor(self.variant).end(WITHIN)
+        came = crowd.visit(self.variant)
         if not came.right:
             self.complain("next refused", what, f"{came}")
         self.left_alone(f"the next after: {what}")
@@ -118,7 +119,7 @@ class Sweep:
     def again(self, why):
         """Another owner in place of one that is of no more use."""
         self.counts[f"owner started again: {why}"] += 1
-        self.reads += self.owner.ask("look", WITHIN).get("reads", 0)
+        self.reads += self.owner.ask("look").get("reads", 0)
         self.owner.kill()
         self.owner.start()
 
@@ -148,8 +149,8 @@ def kill(variant, full):
     points, where, numbers = kill_points(sweep.lives(), full)
     sweep.planned = len(points)
     for call in points:
-        came = crowd.struck(variant, "kill", numbers[call.name], call.number)
-        what = f"killed at {call.name} {call.number} ({where[call]})"
+        came = crowd.struck(variant, "kill", numbers[call.name], call)
+        what = f"killed at {call.name} {call.number} of thread {call.thread} ({where[call]})"
         killed = came.code == -signal.SIGKILL and not came.hung
         # Calls of threads, and those that depend on the time, are not made in every life.
         sweep.counts["killed" if killed else "not reached"] += 1
@@ -181,7 +182,7 @@ def explained(came, call, error):
 def failed(variant, life, call, how):
     """A Visit one of whose calls fails, and what that call was; None when it made no such call."""
     if how == "short":
-        came = crowd.struck(variant, "short", life.numbers[call.name], call.number)
+        came = crowd.struck(variant, "short", life.numbers[call.name], call)
         reached = crowd.SHORT in came.errors
         came.errors = came.errors.replace(crowd.SHORT, "")
         return came, f"{call.name} {call.number}" if reached else None
