@@ -4,7 +4,10 @@
 """What tests/crowd sees of a visitor's life, and how tests/fault judges what it found."""
 
 import copy
+import os
 import pathlib
+import signal
+import subprocess
 import sys
 
 import pytest
@@ -43,6 +46,38 @@ def test_calls_are_numbered_by_thread_and_placed_by_what_the_visitor_tells():
     assert crowd.Call("recvmsg", 1) not in life.calls
     assert [call.name for call in life.within("attach")] == ["write", "openat", "read"]
     assert life.numbers["openat"] == "257"
+
+
+THREADS = """
+import os, threading
+other = threading.Event()
+def first():
+    other.wait(5)
+    os.write(1, b"first ")
+def second():
+    os.write(1, b"second ")
+    other.set()
+both = [threading.Thread(target=one) for one in (first, second)]
+for one in both: one.start()
+for one in both: one.join()
+"""
+
+
+@pytest.fixture(scope="module")
+def strike(tmp_path_factory):
+    program = tmp_path_factory.mktemp("strike") / "strike"
+    subprocess.run([os.environ.get("CC", "cc"), pathlib.Path(crowd.__file__).with_name("strike.c"),
+                    "-o", program], check=True)
+    return program
+
+
+@pytest.mark.parametrize("thread, written, code", [
+    (1, "second ", -signal.SIGKILL), (2, "", -signal.SIGKILL), (3, "second first ", 0)])
+def test_a_kill_is_of_the_thread_that_is_named(strike, thread, written, code):
+    write = crowd.Life(TRACE).numbers["write"]
+    came = subprocess.run([strike, "kill", write, "1", str(thread), sys.executable, "-c", THREADS],
+                          stdout=subprocess.PIPE, text=True, timeout=60)
+    assert (came.stdout, came.returncode) == (written, code)
 
 
 def test_each_call_of_an_attach_fails_in_each_way():

@@ -204,6 +204,7 @@ class Life:
         self.calls, self.main, self.numbers = {}, [], {}
         counts, where = collections.Counter(), "start"
         lines = [match.groups() for match in map(self._LINE.match, text.splitlines()) if match]
+        # The kernel's numbers grow; the order of first lines is that in which they came to run.
         threads = sorted({int(thread) for thread, *_ in lines})
         for thread, number, name, rest in lines:
             self.numbers[name] = number

@@ -23,7 +23,7 @@ TRIES = "/tmp/tries.jsonl"
 EVERY = 25
 # Seconds in which the owner gets EAL's locks if they are free. Where they may be taken they often
 # are, and a machine that stalls for longer than this does no harm.
-LOCKED, LOCKED_FOR_GOOD = 1, 10
+IMPATIENT, PATIENT = 1, 10
 LEFT_ALONE = "device lost by one left alone"
 # When a visitor is about to have a device, or has it.
 PARTS = ("attach", "attached", "use", "detach")
@@ -87,8 +87,7 @@ class Sweep:
         stale = crowd.stale_locks()
         if stale:
             self.complain("stale file lock", what, stale[0])
-        patience = LOCKED if may_lock else LOCKED_FOR_GOOD
-        free = self.owner.ask(f"lock {patience}", 2 * LOCKED_FOR_GOOD).get("free", False)
+        free = self.owner.ask(f"lock {IMPATIENT if may_lock else PATIENT}").get("free", False)
         if not free:
             # Who needs it then waits for good, the next visitor or the owner.
             if may_lock:
