@@ -9,7 +9,7 @@ import re
 import shutil
 import time
 
-from . import core, programs
+from . import common, process
 
 _LISTS_MAX_AGE = 24 * 3600
 
@@ -30,24 +30,24 @@ def install(packages, why):
     """Install packages, or say exactly how to."""
     command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
     if shutil.which("apt-get") is None:
-        raise core.Infrastructure(
+        raise common.Infrastructure(
             f"{why}; this is not Debian or Ubuntu: install what provides them "
             f"(Debian calls it {' '.join(packages)})")
     if os.geteuid() == 0:
         prefix = []
-    elif shutil.which("sudo") and programs.run(["sudo", "-n", "true"], check=False).returncode == 0:
+    elif shutil.which("sudo") and process.run(["sudo", "-n", "true"], check=False).returncode == 0:
         prefix = ["sudo", "-n"]
     else:
-        raise core.Infrastructure(
+        raise common.Infrastructure(
             f"{why}; run: sudo apt-get update && sudo {' '.join(command)}")
     env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
     if prefix:
         prefix += ["env", "DEBIAN_FRONTEND=noninteractive"]
-    with core.step(f"installing {' '.join(packages)} ({why})"):
-        if programs.run(prefix + command, env=env, check=False).returncode != 0:
+    with common.step(f"installing {' '.join(packages)} ({why})"):
+        if process.run(prefix + command, env=env, check=False).returncode != 0:
             # Package lists absent or older than the mirror.
-            programs.run(prefix + ["apt-get", "update"], env=env)
-            programs.run(prefix + command, env=env)
+            process.run(prefix + ["apt-get", "update"], env=env)
+            process.run(prefix + command, env=env)
 
 
 def apt_get(*args, cwd=None):
@@ -109,20 +109,20 @@ def os_release(path="/etc/os-release"):
 
 def _apt(program, *args, cwd=None):
     if shutil.which(program) is None:
-        raise core.Infrastructure(
+        raise common.Infrastructure(
             f"no {program} here: give a DPDK tree with --dpdk PATH and a kernel with --kernel PATH")
-    state = core.build_dir("apt")
+    state = common.build_dir("apt")
     config = state / "apt.conf"
     env = dict(os.environ, APT_CONFIG=str(config), LC_ALL="C.UTF-8")
-    lists = core.build_dir("apt", "state", "lists")
+    lists = common.build_dir("apt", "state", "lists")
     sources = machine_sources()
     if not sources:
-        raise core.Infrastructure(
+        raise common.Infrastructure(
             "no package source of this distribution's main section in /etc/apt: "
             "give a DPDK tree with --dpdk PATH and a kernel with --kernel PATH")
-    changed = core.replace_file(state / "sources.list.d" / "machine.sources", sources)
-    core.build_dir("apt", "cache", "archives", "partial")
-    core.replace_file(config, "\n".join([
+    changed = common.replace_file(state / "sources.list.d" / "machine.sources", sources)
+    common.build_dir("apt", "cache", "archives", "partial")
+    common.replace_file(config, "\n".join([
         f'Dir::State "{state}/state";',
         'Dir::State::status "/var/lib/dpkg/status";',
         f'Dir::Cache "{state}/cache";',
@@ -133,11 +133,11 @@ def _apt(program, *args, cwd=None):
         'Acquire::Languages "none";', ""]))
     stamp = state / "updated"
     if changed or not stamp.exists() or time.time() - stamp.stat().st_mtime > _LISTS_MAX_AGE:
-        with core.step("fetching package lists into a private apt state"):
-            done = programs.run(["apt-get", "update"], env=env, check=False)
+        with common.step("fetching package lists into a private apt state"):
+            done = process.run(["apt-get", "update"], env=env, check=False)
         if done.returncode == 0 and not re.search(r"(?m)^[EW]: .*[Ff]ailed", done.stderr):
             stamp.touch()
         elif not any(lists.glob("*_Sources*")):
-            raise core.Infrastructure(f"cannot fetch package lists:\n{done.stderr.strip()}\n"
-                                      "check the network and the sources in /etc/apt")
-    return programs.run([program, *args], cwd=cwd, env=env).stdout
+            raise common.Infrastructure(f"cannot fetch package lists:\n{done.stderr.strip()}\n"
+                                        "check the network and the sources in /etc/apt")
+    return process.run([program, *args], cwd=cwd, env=env).stdout

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""devtools/dpdk: get a DPDK source, build its stock and patched variants, install one."""
+
+import argparse
+import os
+
+from .. import common
+from . import arguments
+from ..dpdk import install, source, variants
+
+_EXITS = """exit codes: 0 done, 1 the series does not fit this DPDK, 2 usage,
+69 something needed is missing or a build broke"""
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(
+        prog="devtools/dpdk", description="Get a DPDK source and build dpdk-test with a stock and "
+        "a patched PCI bus driver. The source itself is never changed.", epilog=_EXITS,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in (("source", "print the path of the source"),
+                       ("build", "build the variants and print their folders"),
+                       ("install", "install one variant for a program to be built against")):
+        command = commands.add_parser(name, help=text, description=text)
+        arguments.add_dpdk(command)
+        if name == "install":
+            _add_install_options(command)
+    options = parser.parse_args(argv)
+    tree = source.get(options.dpdk)
+    if options.command == "source":
+        print(tree.path)
+        return
+    if options.command == "install":
+        _install(tree, options)
+        return
+    build = variants.Build(tree)
+    for variant, folder in build.variants().items():
+        print(f"{variant}\t{folder}")
+
+
+def _add_install_options(command):
+    profiles = "; ".join(f"{name}: {text}" for name, (text, _) in install.PROFILES.items())
+    command.add_argument("--profile", required=True, choices=install.PROFILES, help=profiles)
+    command.add_argument("--prefix", required=True, metavar="DIR",
+                         help="where to: a new folder, or one that this command has filled before")
+    command.add_argument("--stock", action="store_true", help="without the series")
+    command.add_argument("--meson", action="append", default=[], metavar="OPTION",
+                         help="a further option for meson setup, such as --meson=-Dplatform=native;"
+                         " may be repeated")
+
+
+def _install(tree, options):
+    variant = variants.STOCK if options.stock else variants.PATCHED
+    patched = install.install(tree, options.profile, options.prefix, variant, options.meson)
+    common.say(f"{tree}, {'with' if patched else 'without'} the series, is in {options.prefix}:\n"
+               f"  export PKG_CONFIG_PATH={os.path.abspath(options.prefix)}/lib/pkgconfig\n"
+               f"  SPDK: ./configure --with-dpdk={os.path.abspath(options.prefix)}; it links "
+               "statically unless --with-shared is given, so link it again after each install")

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""Get a DPDK source, and build dpdk-test once with two bus drivers: stock and patched.
+
+One prepared tree serves both. It first gets the test alone and is built, which gives the stock
+librte_bus_pci.so; then the fix, and ninja rebuilds that one library. A variant is a folder of
+links to the build in which that library alone is its own.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+
+from .. import common, distro, process
+from ..series import apply, dpdk_tree, patchset, scratch
+
+# Programs, by the package that has them.
+NEED = {"meson": "meson", "ninja": "ninja-build", "gcc": "gcc", "git": "git",
+        "pkg-config": "pkg-config", "/usr/include/stdio.h": "libc6-dev",
+        "dpkg-source": "dpkg-dev"}
+
+STOCK, PATCHED = "stock", "patched"
+LIBRARY = "librte_bus_pci.so"
+
+# Unoptimised, it builds in a third of the time, and nothing here depends on speed.
+MINIMAL = ["-Ddefault_library=shared", "-Ddisable_libs=*",
+           "-Denable_drivers=bus/pci,bus/vdev,mempool/ring", "-Denable_apps=test",
+           "-Dtests=true", "-Dplatform=generic", "-Ddeveloper_mode=disabled",
+           "--buildtype=debug",
+           # An EAL looks for each possible lcore on each possible node, in every secondary.
+           "-Dmax_lcores=16", "-Dmax_numa_nodes=1"]
+_SANITIZED = ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1"]
+_OPTIMIZED = ["--buildtype=release"]
+
+
+class Build:
+    """The prepared tree, its build and the variants of one DPDK."""
+
+    def __init__(self, tree, sanitize=False, optimize=False):
+        self.tree = tree
+        self.options = MINIMAL + _SANITIZED * sanitize + _OPTIMIZED * optimize
+        key = hashlib.sha256(str(tree.path).encode()).hexdigest()[:8]
+        kind = "-sanitized" * sanitize + "-optimized" * optimize
+        self.root = common.build_dir("dpdk", f"{tree.text}-{key}{kind}")
+        self.source = self.root / "tree"
+        self.objects = self.root / "objects"
+        self.env = build_environment()
+        carried, _ = apply.applied(tree, patchset.read())
+        self.patches = [patch for patch in patchset.read()
+                        if patch.name not in [there.name for there in carried]]
+        self.diagnosis, self.evidence = dpdk_tree.diagnose(self._read)
+
+    def _read(self, name):
+        return (self.tree.path / name).read_text(errors="replace")
+
+    def variants(self):
+        """Build and return {variant: folder}. A base that is safe by itself has no patched one."""
+        with self.alone():
+            return self._variants()
+
+    @contextlib.contextmanager
+    def alone(self):
+        """No other process may prepare or build this tree meanwhile."""
+        with open(self.root / "lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                common.say(f"  waiting for another build in {self.root}")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _variants(self):
+        fingerprint = self.tree.fingerprint()
+        affected = self.diagnosis == "affected"
+        if not (affected and self.stock_is_current(fingerprint)):
+            self.build(STOCK, fingerprint, scratch.patched_files(
+                self.tree, [patch for patch in self.patches if not patch.touches_library()]))
+        if affected:
+            self.build(PATCHED, fingerprint, scratch.patched_files(self.tree, self.patches))
+        made = {variant: self.lay_out(variant)
+                for variant in ((STOCK, PATCHED) if affected else (STOCK,))}
+        self.differ_in_one_file(made)
+        return made
+
+    def stock_key(self, fingerprint):
+        return hashlib.sha256("\0".join([fingerprint, *self.options]).encode()).hexdigest()
+
+    def stock_is_current(self, fingerprint):
+        stamp = self.root / STOCK / "stamp"
+        return stamp.is_file() and stamp.read_text() == self.stock_key(fingerprint)
+
+    def build(self, variant, fingerprint, overlay):
+        """Bring the prepared tree to a variant, build, and keep its bus driver."""
+        self.prepare(fingerprint, overlay)
+        self.make(variant, self.root / f"build-{variant}.log")
+        with common.fresh_dir(self.root / variant) as folder:
+            for path in (self.objects / "drivers").glob(f"{LIBRARY}*"):
+                if path.is_symlink() or path.is_file():
+                    shutil.copy2(path, folder, follow_symlinks=False)
+            (folder / "stamp").write_text(self.stock_key(fingerprint))
+
+    def make(self, what, log):
+        """Build all of the prepared tree, set up anew when the options are others."""
+        stamp = self.objects / "options"
+        if not (stamp.is_file() and stamp.read_text() == "\0".join(self.options)):
+            shutil.rmtree(self.objects, ignore_errors=True)
+            with common.step(f"configuring {self.tree}"):
+                process.run(["meson", "setup", *self.options, self.objects, self.source],
+                            log=log, env=self.env)
+            stamp.write_text("\0".join(self.options))
+        with common.step(f"building {self.tree}, {what}") as progress:
+            process.run(["ninja", "-C", self.objects], log=log, env=self.env, progress=progress)
+
+    def prepare(self, fingerprint, overlay):
+        """Make the prepared tree the base plus the overlay, touching only what differs."""
+        state_file = self.root / "prepared.json"
+        state = json.loads(state_file.read_text()) if state_file.is_file() else {}
+        stale = set(state.get("overlay", ()))
+        if state.get("base") != fingerprint or not self.source.is_dir():
+            stale |= set(self.tree.files())
+            state_file.unlink(missing_ok=True)
+            with common.step(f"copying the {self.tree} source"):
+                self._copy(stale - set(overlay))
+                keep = stale | set(overlay)
+                for folder, _, names in os.walk(self.source):
+                    for name in names:
+                        path = pathlib.Path(folder, name)
+                        if str(path.relative_to(self.source)) not in keep:
+                            path.unlink()
+        else:
+            self._copy(stale - set(overlay))
+        # Recorded before it is done: an interrupted run must know what to put back.
+        common.replace_file(state_file, json.dumps(
+            {"base": fingerprint, "overlay": sorted(overlay)}))
+        for name, data in overlay.items():
+            common.replace_file(self.source / name, data)
+
+    def _copy(self, names):
+        for name in names:
+            origin, target = self.tree.path / name, self.source / name
+            if origin.is_file():
+                mode = origin.stat().st_mode & 0o777
+                common.replace_file(target, origin.read_bytes(), mode)
+            elif target.is_file():
+                target.unlink()
+
+    def lay_out(self, variant):
+        """A folder with dpdk-test and its libraries where its RUNPATH finds them."""
+        with common.fresh_dir(self.root / f"run-{variant}") as folder:
+            program = self.program()
+            for path in [self.objects / program, *self.objects.glob("lib/*.so*"),
+                         *self.objects.glob("drivers/*.so*")]:
+                if path.name.startswith(LIBRARY) or path.name.endswith(".symbols") \
+                        or path.is_dir():
+                    continue
+                target = folder / path.relative_to(self.objects)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if path.is_symlink():
+                    target.symlink_to(os.readlink(path))
+                else:
+                    os.link(path, target)
+            for path in (self.root / variant).glob(f"{LIBRARY}*"):
+                shutil.copy2(path, folder / "drivers", follow_symlinks=False)
+        return self.root / f"run-{variant}"
+
+    def compile(self, sources, output, flags=()):
+        """Compile a C program against this build, to be run from app/ beside its libraries."""
+        env = dict(self.env, PKG_CONFIG_PATH=str(self.objects / "meson-uninstalled"))
+        asked = [process.run(["pkg-config", what, "libdpdk"], env=env).stdout.split()
+                 for what in ("--cflags", "--libs")]
+        process.run([os.environ.get("CC", "cc"), "-Wall", "-Wextra", "-Werror", "-O2", "-g",
+                     "-DALLOW_INTERNAL_API", "-DALLOW_EXPERIMENTAL_API", *flags, *asked[0],
+                     *sources, "-o", output, *asked[1], f"-L{self.objects}/drivers",
+                     # DPDK leaves its drivers, which a bus is, out of what it tells.
+                     "-Wl,--no-as-needed", "-lrte_bus_pci", "-pthread",
+                     "-Wl,-rpath,$ORIGIN/../lib:$ORIGIN/../drivers"],
+                    env=env, problem=common.CheckFailed)
+
+    def program(self):
+        """dpdk-test, relative to a variant's folder."""
+        for name in ("app/dpdk-test", "app/test/dpdk-test"):
+            if (self.objects / name).is_file() and not (self.objects / name).is_symlink():
+                return name
+        raise common.Infrastructure(f"{self.objects}: built, but there is no dpdk-test; "
+                                    f"see {self.root}/build-{STOCK}.log")
+
+    def differ_in_one_file(self, variants):
+        """The comparison means nothing unless the variants differ in the bus driver alone."""
+        if PATCHED not in variants:
+            return
+        stock, patched = (self._digests(variants[name]) for name in (STOCK, PATCHED))
+        differ = sorted(name for name in stock.keys() | patched.keys()
+                        if stock.get(name) != patched.get(name))
+        if not differ or any(not pathlib.Path(name).name.startswith(LIBRARY) for name in differ):
+            raise common.Infrastructure(
+                "stock and patched must differ in the bus driver alone, but "
+                f"differ in: {', '.join(differ) or 'nothing'}; remove "
+                f"{self.root} and run again")
+
+    @staticmethod
+    def _digests(folder):
+        return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).digest()
+                for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
+
+
+def build_environment():
+    """An environment in which meson, ninja and a python3 with pyelftools are found.
+
+    A python3 of the user's own, first in PATH, may lack pyelftools while the system's has it.
+    """
+    distro.need(NEED)
+    env = dict(os.environ, LC_ALL="C.UTF-8")
+    for attempt in ("as it is", "system first", "installed"):
+        if attempt == "installed":
+            distro.install(["python3-pyelftools"], "python3 has no elftools module")
+        if attempt != "as it is":
+            env["PATH"] = f"/usr/bin:/bin:{os.environ['PATH']}"
+        found = shutil.which("python3", path=env["PATH"])
+        if found and process.run([found, "-c", "import elftools"], env=env,
+                                 check=False).returncode == 0:
+            return env
+    raise common.Infrastructure("python3 does not find elftools: install pyelftools for the "
+                                f"python3 that is first in PATH ({found})")

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""The guest's first and only file system: busybox, init, modules, the job, and what is taken in."""
+
+import os
+import pathlib
+import shlex
+import stat
+
+from .. import common, distro, process
+from . import elf, guest_kernel
+from .cpio import Archive
+
+INIT = pathlib.Path(__file__).with_name("guest-init")
+# Mounted by init, at once and after /dev is there. hugetlbfs is left out by some kernels.
+MOUNTS = {
+    "/lab/fstab": """\
+sysfs /sys sysfs defaults 0 0
+devtmpfs /dev devtmpfs defaults 0 0
+tmpfs /run tmpfs mode=755 0 0
+""",
+    "/lab/fstab.dev": """\
+tmpfs /dev/shm tmpfs mode=1777 0 0
+devpts /dev/pts devpts mode=620,ptmxmode=666 0 0
+hugetlbfs /dev/hugepages hugetlbfs defaults 0 0
+"""}
+
+DEV_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
+
+# The loader finds libraries in these without being told.
+DEFAULT_LIBRARY_DIRS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64",
+                        "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu")
+
+
+def write(stream, kernel, job, command, take, library_path):
+    """Write the whole image to a binary stream.
+
+    job: variables for the guest's init, as a dict; command: the text of the script it runs.
+    take: (host path, guest path) pairs; library_path: the LD_LIBRARY_PATH to find libraries with.
+    """
+    archive = Archive(stream)
+    # No mount of its own, which would hide what is taken to it. The root is in memory as well.
+    archive.folder("/tmp", 0o1777)
+    _take_all(archive, take, library_path)
+    archive.file("/init", INIT, 0o755)
+    for name in ("/dev", "/proc", "/sys", "/run", "/root"):
+        archive.folder(name)
+    # DPDK keeps its runtime files in /var/run.
+    archive.link("/var/run", "/run")
+    # SPDK keeps its locks in /var/tmp.
+    archive.link("/var/tmp", "/tmp")
+    # The kernel opens it for init, before init can mount the real /dev.
+    archive.device("/dev/console", 5, 1)
+    for name, target in DEV_LINKS.items():
+        archive.link(f"/lab/dev/{name}", target)
+    for name in ("shm", "pts", "hugepages"):
+        archive.folder(f"/lab/dev/{name}")
+    for name, text in MOUNTS.items():
+        archive.file(name, text)
+    _add_busybox(archive)
+    _add_modules(archive, kernel)
+    archive.file("/lab/job", "".join(f"{name}={shlex.quote(str(value))}\n"
+                                     for name, value in job.items()))
+    archive.file("/lab/command", command, 0o755)
+    archive.file("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")
+    archive.file("/etc/group", "root:x:0:\n")
+    archive.close()
+
+
+def command_script(argv, env):
+    """The script that runs a command with these additions to its environment."""
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in env.items()]
+    return "\n".join([*lines, f"exec {shlex.join(argv)}", ""])
+
+
+def busybox():
+    """A busybox that needs no libraries: the machine's, or one unpacked in the build directory.
+
+    Debian's usual package is linked dynamically, and cannot be installed beside the static one.
+    """
+    unpacked = common.build_dir() / "busybox-static"
+    for path in (pathlib.Path("/bin/busybox"), unpacked / "bin/busybox"):
+        if path.is_file() and elf.is_elf(path) and not elf.interpreter(path):
+            return path
+    distro.need({"dpkg-deb": "dpkg"})
+    with common.step("getting busybox-static"), common.fresh_dir(unpacked) as folder:
+        distro.apt_get("download", "busybox-static", cwd=folder)
+        package, = folder.glob("busybox-static_*.deb")
+        process.run(["dpkg-deb", "-x", package, folder])
+        package.unlink()
+    return unpacked / "bin/busybox"
+
+
+def _add_busybox(archive):
+    program = busybox()
+    archive.file("/bin/busybox", program, 0o755)
+    for applet in process.run([program, "--list"]).stdout.split():
+        if f"/usr/bin/{applet}" not in archive:
+            archive.link(f"/bin/{applet}", "/bin/busybox")
+
+
+def _add_modules(archive, kernel):
+    """Add the modules, the list that init loads, and what modprobe needs for the others."""
+    folder = f"/lib/modules/{kernel.release}"
+    for name, data in kernel.modules.items():
+        archive.file(f"{folder}/{name}.ko", data)
+    wanted = kernel.closure(guest_kernel.NEEDED)
+    archive.file("/lab/modules", "".join(f"{folder}/{name}.ko\n" for name in wanted))
+    archive.file(f"{folder}/modules.dep", "".join(
+        f"{name}.ko: {' '.join(f'{other}.ko' for other in kernel.closure([name])[-2::-1])}\n"
+        for name in kernel.modules))
+
+
+def _take_all(archive, take, library_path):
+    programs, taken = [], {}
+    for host, guest in take:
+        for path, name in _walk(host, guest):
+            mode = path.lstat().st_mode
+            if stat.S_ISLNK(mode):
+                archive.link(name, os.readlink(path))
+            elif stat.S_ISDIR(mode):
+                archive.folder(name, stat.S_IMODE(mode))
+            elif stat.S_ISREG(mode):
+                archive.file(name, path, stat.S_IMODE(mode))
+                taken[path.resolve()] = name
+                if elf.is_elf(path):
+                    programs.append((path, name, path == host.resolve()))
+    found = set()
+    for path, name, asked_for in programs:
+        if path not in found:
+            libraries = _libraries(path, asked_for, library_path)
+            _take_libraries(archive, path, name, libraries, taken)
+            found.update(libraries)
+    cache = pathlib.Path("/etc/ld.so.cache")
+    if found and cache.is_file():
+        # For libraries that only the machine's ldconfig configuration leads to.
+        archive.file("/etc/ld.so.cache", cache)
+
+
+def _walk(host, guest):
+    """(host path, guest path) of a file, or of a folder and all that is in it.
+
+    A symbolic link stays one where it stays within what is taken; else its target is taken.
+    """
+    if not host.is_dir():
+        yield host.resolve(), guest
+        return
+    top = host.resolve()
+    for folder, folders, files in os.walk(top):
+        relative = os.path.relpath(folder, top)
+        yield pathlib.Path(folder), os.path.normpath(f"{guest}/{relative}")
+        for name in sorted(files + [name for name in folders
+                                    if os.path.islink(f"{folder}/{name}")]):
+            path = pathlib.Path(folder, name)
+            inside = os.path.normpath(f"{guest}/{relative}/{name}")
+            if path.is_symlink():
+                target = path.resolve()
+                if (os.path.isabs(os.readlink(path)) or not target.is_relative_to(top)) \
+                        and target.is_file():
+                    path = target
+            yield path, inside
+
+
+def _libraries(path, asked_for, library_path):
+    """The libraries of one ELF; those that are nowhere fail what was asked for by name."""
+    found, missing = elf.libraries(path, library_path)
+    if missing:
+        text = (f"{path} needs {', '.join(missing)}, which the loader does not find here: "
+                "set LD_LIBRARY_PATH to where it is")
+        if asked_for:
+            raise common.Usage(text)
+        common.say(f"  {text}")
+    return found
+
+
+def _take_libraries(archive, path, name, libraries, taken):
+    """Add the libraries of one ELF at the paths where the loader found them."""
+    for library in libraries:
+        if library.resolve() in taken:
+            archive.link(str(library), taken[library.resolve()])
+        else:
+            archive.file(str(library), library, 0o755)
+        # A program that looks beside itself ($ORIGIN) still does so at its place in the guest.
+        beside = os.path.relpath(library.parent, path.parent)
+        moved = os.path.normpath(f"{os.path.dirname(name)}/{beside}/{library.name}")
+        if moved != str(library) and str(library.parent) not in DEFAULT_LIBRARY_DIRS:
+            archive.link(moved, str(library))

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""QEMU: its command line, one builder per concern, and the life of its process."""
+
+import contextlib
+import ctypes
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+
+from .. import common, process
+
+PROGRAM = "qemu-system-x86_64"
+
+# The guest's lines to the outside. The first two are serial ports, which need no module.
+SERIAL_PORTS = ("console", "tty")
+VIRTIO_PORTS = ("lab.ctl", "lab.out", "lab.err", "lab.give")
+
+# Drives start here, a slot each while there are enough. Lower slots are for --device, higher ones
+# for the lab itself.
+NVME_FIRST_SLOT = 0x4
+NVME_SLOTS = 23
+UNPLUG_SLOT = 0x1b
+SRIOV_SLOT = 0x1c
+VIRTIO_SLOT = 0x1d
+MAX_NVME = 64
+
+# No reset but an end on panic; and what an emulated processor has no time for: clearing every
+# page when it is allocated (a third of the boot), mitigations, self-tests, calibration.
+KERNEL_ARGS = ("console=ttyS0 quiet panic=-1 init_on_alloc=0 mitigations=off rodata=off "
+               "random.trust_cpu=on cryptomgr.notests tsc=reliable no_timer_check")
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def machine_args(program, accel, cpus, mem):
+    # Emulated, a fifth level of page tables only costs.
+    cpu = {"kvm": "host", "tcg": "max,la57=off"}[accel]
+    accel = {"kvm": "kvm", "tcg": "tcg,thread=multi"}[accel]
+    return [program, "-machine", "q35", "-accel", accel, "-cpu", cpu,
+            "-smp", str(cpus), "-m", str(mem), "-nodefaults", "-no-user-config",
+            "-display", "none", "-net", "none", "-no-reboot",
+            # The firmware then leaves drives alone that it does not boot from.
+            "-boot", "strict=on"]
+
+
+def kernel_args(image, initrd, hugepages, append):
+    words = f"{KERNEL_ARGS} hugepages={hugepages} {append}".strip()
+    return ["-kernel", str(image), "-initrd", _inherited(initrd), "-append", words]
+
+
+def port_args(ends):
+    """ends: the socket of each port, by port name."""
+    args = ["-device", f"virtio-serial-pci,id=lab,addr={VIRTIO_SLOT:#x}"]
+    for name, end in ends.items():
+        args += ["-chardev", f"socket,id={name},fd={end.fileno()}"]
+        if name in SERIAL_PORTS:
+            args += ["-serial", f"chardev:{name}"]
+        elif name == "monitor":
+            args += ["-mon", "chardev=monitor,mode=readline"]
+        else:
+            args += ["-device", f"virtserialport,bus=lab.0,chardev={name},name={name}"]
+    return args
+
+
+def drives_args(options, images):
+    """images: one open file for each drive of lab.Options, in the order of its fields."""
+    others = iter(images[options.nvme:])
+    return (nvme_args(images[:options.nvme])
+            + (sriov_args(next(others)) if options.nvme_sriov else [])
+            + (unplug_args(next(others)) if options.nvme_unplug else []))
+
+
+def nvme_args(images):
+    """images: one open file per drive. The order of their addresses is that of the drives."""
+    args = []
+    per_slot = -(-len(images) // NVME_SLOTS)
+    for index, image in enumerate(images):
+        slot = NVME_FIRST_SLOT + index // per_slot
+        address = f"addr={slot:#x}.{index % per_slot},multifunction=on"
+        args += _drive_args(f"drive{index}", image)
+        args += ["-device", f"nvme,drive=drive{index},serial=lab{index},{address}"]
+    return args
+
+
+def sriov_args(image):
+    """A drive with ARI and SR-IOV, that is, with extended capabilities: a plain one has none."""
+    return ["-device", "nvme-subsys,id=sriov-subsys,nqn=lab-sriov",
+            "-device", f"nvme,id=sriov,serial=labsriov,subsys=sriov-subsys,addr={SRIOV_SLOT:#x},"
+            "sriov_max_vfs=1,sriov_vq_flexible=2,sriov_vi_flexible=1,max_ioqpairs=8,msix_qsize=8",
+            *_drive_args("sriov-drive", image),
+            "-device", "nvme-ns,drive=sriov-drive,bus=sriov"]
+
+
+def unplug_args(image):
+    """A drive behind a root port: the only kind that the monitor can unplug, by its id."""
+    return ["-device", f"pcie-root-port,id=unplug-port,chassis=1,addr={UNPLUG_SLOT:#x}",
+            *_drive_args("unplug-drive", image),
+            "-device", "nvme,id=unplug,drive=unplug-drive,serial=labunplug,bus=unplug-port"]
+
+
+def iommu_args():
+    # Before the devices behind it. Interrupts are not remapped: there is no need, and TCG cannot.
+    return ["-device", "intel-iommu,intremap=off"]
+
+
+def _drive_args(name, image):
+    return ["-drive", f"if=none,id={name},format=raw,cache=unsafe,file.locking=off,"
+            f"file={_inherited(image)}"]
+
+
+def _inherited(file):
+    """A path by which QEMU opens a file that it inherits and that has no name."""
+    return f"/proc/self/fd/{file.fileno()}"
+
+
+def version(program):
+    """QEMU's version, as one word."""
+    shown = process.run([program, "--version"]).stdout
+    found = re.search(r"version (\S+)", shown)
+    return found[1] if found else "unknown"
+
+
+def watch_args(pipe):
+    """Tell of every write to config space, with the time, on the write end of a pipe."""
+    return ["-msg", "timestamp=on", "-trace", "pci_cfg_write", "-D", _inherited(pipe)]
+
+
+@contextlib.contextmanager
+def running(argv, files, errors):
+    """Run QEMU as long as the block lasts, and never longer than this process or thread lives.
+
+    files: what it inherits; errors: an open file for its own messages.
+    """
+    if shutil.which(argv[0]) is None:
+        raise common.Infrastructure(f"cannot run {argv[0]}: not found")
+    parent = os.getpid()
+
+    def die_with_parent():
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    with process.running(argv, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors,
+                         pass_fds=[file.fileno() for file in files],
+                         preexec_fn=die_with_parent) as child:
+        yield child
+
+
+@contextlib.contextmanager
+def ports(monitor=False):
+    """Pairs of connected sockets for all ports: (ours, QEMU's), each by port name.
+
+    monitor: with QEMU's own monitor on the guest's port lab.monitor; both ends are QEMU's.
+    """
+    with contextlib.ExitStack() as stack:
+        def pair():
+            return [stack.enter_context(end) for end in socket.socketpair()]
+
+        ours, theirs = {}, {}
+        for name in SERIAL_PORTS + VIRTIO_PORTS:
+            ours[name], theirs[name] = pair()
+        if monitor:
+            theirs["monitor"], theirs["lab.monitor"] = pair()
+        yield ours, theirs

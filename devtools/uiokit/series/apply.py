@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""Put the series on a tree: commits on a branch, or edits of an unpacked tree."""
+
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+
+from .. import common, process
+from . import scratch
+
+BRANCH = "uio-secondary"
+
+
+def applied(tree, patches):
+    """The patches that the tree has already, to the letter, and what it is without them."""
+    with scratch.repository(tree, patches) as repo:
+        found = [patch for patch in reversed(patches) if repo.undo(patch)]
+        return found[::-1], repo.contents()
+
+
+def apply(tree, patches):
+    """Put patches on a tree, whole or not at all. Returns those that it did not have yet."""
+    have, _ = applied(tree, patches)
+    missing = [patch for patch in patches if patch not in have]
+    if not missing:
+        return []
+    if tree.is_git:
+        refuse_dirty(tree)
+        _apply_commits(tree, missing)
+    else:
+        _apply_edits(tree, missing)
+    return missing
+
+
+def _steps(tree, patches):
+    """[(patch, {path: bytes or None} that it changes)]; raises before anything is written."""
+    made = []
+    with scratch.repository(tree, patches) as repo:
+        before = repo.contents()
+        for patch in patches:
+            repo.apply(patch)
+            after = repo.contents()
+            changed = {name: data for name, data in after.items() if data != before[name]}
+            if changed:
+                made.append((patch, changed))
+            before = after
+    return made
+
+
+def _apply_edits(tree, patches):
+    """Write the files of an unpacked tree; if one cannot be written, put all back."""
+    final = {name: data for _, changed in _steps(tree, patches) for name, data in changed.items()}
+    with contextlib.ExitStack() as undo:
+        # All that needs room comes first; from there on there are only renames, also to undo.
+        staged = []
+        for name, data in final.items():
+            target = tree.path / name
+            for parent in reversed(target.relative_to(tree.path).parents):
+                if not (tree.path / parent).exists():
+                    (tree.path / parent).mkdir()
+                    undo.callback((tree.path / parent).rmdir)
+            new = target.with_name(f".{target.name}.uio-new")
+            undo.callback(new.unlink, missing_ok=True)
+            new.write_bytes(data)
+            if target.exists():
+                shutil.copymode(target, new)
+            staged.append((new, target, target.with_name(f".{target.name}.uio-old")))
+        for new, target, old in staged:
+            if target.exists():
+                os.rename(target, old)
+                undo.callback(os.replace, old, target)
+            else:
+                undo.callback(target.unlink, missing_ok=True)
+            os.rename(new, target)
+        undo.pop_all()
+    for _, _, old in staged:
+        old.unlink(missing_ok=True)
+
+
+def _apply_commits(tree, patches):
+    """Make the commits beside the work tree, then move to them in one step."""
+    identity = user_identity(tree.path)
+    branch = tree.git("branch", "--show-current")
+    target = branch if branch == BRANCH else BRANCH
+    if target != branch and tree.git("branch", "--list", target):
+        raise common.Usage(f"{tree.path} has a branch {target} already: switch to it, "
+                           f"or delete it (git branch -D {target})")
+    with tempfile.TemporaryDirectory(prefix="uio-series-") as folder:
+        env = dict(os.environ, GIT_INDEX_FILE=os.path.join(folder, "index"))
+        parent = tree.git("rev-parse", "HEAD")
+        tree.git("read-tree", parent, env=env)
+        for patch, changed in _steps(tree, patches):
+            for name, data in changed.items():
+                blob = pathlib.Path(folder, "blob")
+                blob.write_bytes(data)
+                key = tree.git("hash-object", "-w", "--no-filters", blob)
+                mode = tree.git("ls-files", "--stage", "--", name, env=env)[:6] or "100644"
+                tree.git("update-index", "--add", "--cacheinfo", f"{mode},{key},{name}", env=env)
+            parent = tree.git("commit-tree", tree.git("write-tree", env=env), "-p", parent,
+                              stdin=sign(patch.message, identity))
+    if target == branch:
+        tree.git("merge", "-q", "--ff-only", parent)
+    else:
+        tree.git("switch", "-q", "-c", target, parent)
+
+
+def user_identity(path):
+    """`Name <mail>` as git knows the user; never made up."""
+    done = process.run(["git", "-C", path, "-c", "user.useConfigOnly=true",
+                        "var", "GIT_AUTHOR_IDENT"], check=False)
+    match = re.match(r"(.+ <.+>) \d+ ", done.stdout)
+    if done.returncode != 0 or not match:
+        raise common.Usage("git does not know who signs off: run git config --global user.name and "
+                           "user.email with your own")
+    return match[1]
+
+
+def sign(message, identity):
+    """The message with the user's sign-off, a blank line after Fixes and Cc as DPDK wants it."""
+    return f"{message.rstrip()}\n\nSigned-off-by: {identity}\n"
+
+
+def refuse_dirty(tree):
+    changed = tree.git("status", "--porcelain", "--untracked-files=no")
+    if changed:
+        raise common.Usage(f"{tree.path} has uncommitted changes "
+                           f"(first: {changed.splitlines()[0]}); commit or stash them first")

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""Take a tree on which the series was edited back into the payload."""
+
+import os
+import re
+import subprocess
+import tempfile
+
+from .. import common, process
+from . import apply, patchset
+
+_SIGN_OFF = re.compile(r"(?m)^Signed-off-by: .*\n?")
+
+
+def refresh(tree):
+    """Take the commits of the series on a git tree back into the payload. Returns what changed."""
+    if not tree.is_git:
+        raise common.Usage(f"{tree.path}: refresh reads the commits that apply makes; make this an "
+                           "unpacked tree's git repository first: git init, git add, git commit")
+    apply.refuse_dirty(tree)
+    writes = {}
+    with tempfile.NamedTemporaryFile("w") as attributes:
+        attributes.write(patchset.ATTRIBUTES)
+        attributes.flush()
+        for patch, commit in _commits(tree):
+            _read_back(tree, patch, commit, attributes.name, writes)
+    writes = {path: data for path, data in writes.items()
+              if data != (path.read_bytes() if path.exists() else None)}
+    for path in writes:
+        _refuse_unsaved(path)
+    for path, data in writes.items():
+        if data is None:
+            path.unlink()
+        else:
+            common.replace_file(path, data)
+    return sorted(str(path.relative_to(common.TOP)) for path in writes)
+
+
+def _commits(tree):
+    """[(patch, commit)] of the series at the end of the tree's history, oldest first."""
+    by_subject = {patch.subject: patch for patch in patchset.read()}
+    log = [line.split(" ", 1) for line in
+           tree.git("log", f"-{2 * len(by_subject)}", "--format=%H %s").splitlines()]
+    found = [(by_subject[subject], commit) for commit, subject in log if subject in by_subject]
+    if not found:
+        raise common.Usage(f"{tree.path}: none of the last commits belongs to the series; "
+                           "put the series on with `series apply` first")
+    for commit, subject in log[:len(found)]:
+        if subject not in by_subject:
+            raise common.Usage(
+                f"{tree.path}: {commit[:12]} \"{subject}\" is among the commits of the series; "
+                "give it the subject of its patch (`series list`), or remove it")
+    seen = [patch.name for patch, _ in found]
+    if len(set(seen)) != len(seen):
+        raise common.Usage(f"{tree.path}: two commits of one patch: squash them "
+                           f"(git rebase -i {found[-1][1][:12]}^)")
+    return found[::-1]
+
+
+def _read_back(tree, patch, commit, attributes, writes):
+    """Add to `writes` what a commit says that a patch is: {payload path: bytes or None}."""
+    message = _SIGN_OFF.sub("", tree.git("log", "-1", "--format=%B", commit)).rstrip() + "\n"
+    writes[patchset.SERIES / f"{patch.name}.msg"] = message.encode()
+    gone = {*patch.diffs(tree.version).values(), *(common.TOP / name for name in patch.new_files)}
+    names = tree.git("diff-tree", "-r", "--no-commit-id", "--name-status", commit).splitlines()
+    for status, name in (line.split("\t") for line in names):
+        if status == "A":
+            path, data = common.TOP / name, _output(tree, "cat-file", "blob", f"{commit}:{name}")
+        elif status == "M":
+            text = patchset.carried(_output(tree, "-c", f"core.attributesFile={attributes}",
+                                            *patchset.CARRIED_DIFF, f"{commit}^", commit, "--",
+                                            name).decode())
+            path = patch.diffs(tree.version).get(name, common.TOP / f"{name}.{patch.name}.diff")
+            if path.exists() and not _shape_differs(path, text):
+                text = path.read_text()
+            data = text.encode()
+        else:
+            raise common.Usage(f"{tree.path}: {patch.name} removes or renames {name}: "
+                               "the payload has no form for that")
+        gone.discard(path)
+        writes[path] = data
+    writes.update((path, None) for path in gone)
+
+
+def _output(tree, *args):
+    """What git prints, to the byte."""
+    return subprocess.run(["git", "-C", tree.path, *args], check=True, capture_output=True,
+                          env={**os.environ, **patchset.NO_CONFIG}).stdout
+
+
+def _refuse_unsaved(path):
+    """An edit of the payload that git does not have would be lost for good."""
+    done = process.run(["git", "-C", common.TOP, "status", "--porcelain", "--", path], check=False)
+    if done.returncode == 0 and done.stdout.strip() and path.exists():
+        raise common.Usage(f"{path.relative_to(common.TOP)} has changes that are not committed, "
+                           "and refresh would overwrite them; commit or stash them first")
+
+
+def _shape_differs(known, text):
+    """Line numbers alone are no change: they are another base's."""
+    return patchset.shape(known.read_text()) != patchset.shape(text)

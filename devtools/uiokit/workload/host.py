@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""The multi-process I/O workload on the host: build it, and take it into a guest."""
+
+import os
+import pathlib
+import shutil
+
+from .. import common, process
+from ..dpdk import variants
+from ..lab import guest_python, vm
+
+HERE = pathlib.Path(__file__).parent
+_SOURCES = [HERE / "workload.c", HERE / "primary.c", HERE / "secondary.c",
+            common.TOP / "app/test/nvme_command.c", common.TOP / "app/test/nvme_flow.c"]
+_MODULES = ("contextlib", "ctypes", "dataclasses", "glob", "json", "pathlib", "re", "select",
+            "signal", "statistics", "subprocess", "traceback")
+NEED = {**variants.NEED, **vm.NEED, "pkg-config": "pkg-config", "strace": "strace"}
+
+
+def build(tree, optimize=False):
+    """{variant: folder} with uio_workload and DPDK's libraries; they differ in the bus driver."""
+    made = variants.Build(tree, optimize=optimize)
+    folders = {}
+    for variant, laid_out in made.variants().items():
+        folders[variant] = made.root / f"workload-{variant}"
+        with made.alone(), common.fresh_dir(folders[variant]) as folder:
+            for part in ("lib", "drivers"):
+                shutil.copytree(laid_out / part, folder / part, symlinks=True,
+                                copy_function=os.link)
+            (folder / "app").mkdir()
+            process.run([os.environ.get("CC", "cc"), "-Wall", "-Wextra", "-Werror", "-O2",
+                         HERE / "inject.c", "-o", folder / "app/inject"],
+                        problem=common.CheckFailed)
+            made.compile(_SOURCES, folder / "app/uio_workload", [f"-I{common.TOP / 'app/test'}"])
+    return folders
+
+
+def options(folders, script, arguments, **more):
+    """vm.Options for a guest that runs a Python script, a path on this host, with the workload."""
+    take = [(folder, f"/{variant}") for variant, folder in folders.items()]
+    take += [(path, f"/workload/{path.name}") for path in (HERE / "workload.py", script)]
+    take += [(pathlib.Path(shutil.which("strace")), "/strace"), *guest_python.take(_MODULES)]
+    return vm.Options(command=["python3", f"/workload/{script.name}", *arguments],
+                      take=take + more.pop("take", []), **more)

@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright(c) 2026 the dpdk-uio-secondary authors
+ */
+
+/*
+ * The primary of the drives. It reads from all of them all the time, one command at a time on each,
+ * and holds every block against what must be in it: its own number, and that of its drive. Between
+ * two reads it does what a line on stdin says, and answers with one line:
+ *
+ *   look       how each drive is: COMMAND, CSTS, an admin command, a read; takes no lock of EAL
+ *   check      the same, and a read on a new queue pair
+ *   recover    set bus mastering, reset the controllers that failed, go on reading
+ *   stat       files, memory and shared memory of this process
+ *   lock S     whether EAL's locks in shared memory are free: one gets them within that many seconds
+ *   rate MS    reads in that time
+ *   rest, go on  stop reading, and start again
+ *   quit       stop the controllers, and end; so does the end of input
+ */
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <rte_byteorder.h>
+#include <rte_eal.h>
+#include <rte_eal_memconfig.h>
+#include <rte_errno.h>
+#include <rte_malloc.h>
+
+#include "workload.h"
+
+#define PRIMARY_QID 1
+#define PRIMARY_QID_CHECK 2
+
+struct primary_drive {
+	struct rte_pci_device *pci;
+	struct nvme_ctrl ctrl;
+	struct nvme_qpair ioq;
+	struct nvme_mem data;
+	uint64_t lba;
+	uint64_t reads;
+	uint64_t wrong;        /* reads that gave other data than they should */
+	int64_t number;        /* of the drive, as its blocks tell; negative before the first read */
+	bool failed;           /* ctrl.error says how */
+};
+
+static struct primary_drive *drives;
+static bool primary_resting;
+
+/* Every block starts with its own number, then that of the drive. */
+static int
+primary_compare(struct primary_drive *drive, uint64_t lba)
+{
+	const uint32_t size = drive->ctrl.block_size;
+	const uint64_t *words;
+	uint32_t i;
+
+	for (i = 0; i < nvme_io_blocks(&drive->ctrl); i++) {
+		words = RTE_PTR_ADD(drive->data.addr, i * size);
+		if (drive->number < 0)
+			drive->number = rte_le_to_cpu_64(words[1]);
+		if (rte_le_to_cpu_64(words[0]) == lba + i &&
+				(int64_t)rte_le_to_cpu_64(words[1]) == drive->number)
+			continue;
+		drive->wrong++;
+		return nvme_fail(&drive->ctrl, -EIO, "block %" PRIu64 " reads as %" PRIu64
+				" of drive %" PRIu64, lba + i, rte_le_to_cpu_64(words[0]),
+				rte_le_to_cpu_64(words[1]));
+	}
+	return 0;
+}
+
+static int
+primary_read(struct primary_drive *drive, struct nvme_qpair *qp)
+{
+	const uint64_t lba = drive->lba;
+	int ret;
+
+	/* What no block contains: a read that moves nothing must not pass. */
+	memset(drive->data.addr, 0xa5, NVME_BUF_SIZE);
+	ret = nvme_io(&drive->ctrl, qp, NVME_NVM_READ, lba, &drive->data);
+	if (ret == 0)
+		ret = primary_compare(drive, lba);
+	if (ret != 0) {
+		drive->failed = true;
+		return ret;
+	}
+	drive->reads++;
+	drive->lba += nvme_io_blocks(&drive->ctrl);
+	if (drive->lba + nvme_io_blocks(&drive->ctrl) > drive->ctrl.blocks)
+		drive->lba = 0;
+
+	return 0;
+}
+
+/* Bus mastering, controller reset, queues; for a drive that is new, too. */
+static int
+primary_start(struct primary_drive *drive)
+{
+	struct nvme_ctrl *ctrl = &drive->ctrl;
+	int ret;
+
+	if (rte_pci_set_bus_master(drive->pci, true) != 0)
+		return nvme_fail(ctrl, -EIO, "cannot set bus master");
+	ret = nvme_disable(ctrl);
+	if (ret == 0)
+		ret = nvme_bring_up(ctrl);
+	if (ret == 0)
+		ret = nvme_qpair_create(ctrl, &drive->ioq, PRIMARY_QID);
+	if (ret == 0)
+		ret = nvme_mem_get(ctrl, &drive->data, "workload_data", 0, NVME_BUF_SIZE);
+	drive->failed = ret != 0;
+
+	return ret;
+}
+
+/* A read on a queue pair that is made for it. */
+static int
+primary_read_anew(struct primary_drive *drive)
+{
+	struct nvme_ctrl *ctrl = &drive->ctrl;
+	struct nvme_qpair qp;
+	int ret;
+
+	ret = nvme_qpair_create(ctrl, &qp, PRIMARY_QID_CHECK);
+	if (ret == 0)
+		ret = primary_read(drive, &qp);
+	return ret == 0 ? nvme_qpair_delete(ctrl, &qp) : ret;
+}
+
+/* Why a drive is not as it should be; NULL when it is. */
+static const char *
+primary_examine(struct primary_drive *drive, bool anew)
+{
+	struct nvme_ctrl *ctrl = &drive->ctrl;
+	static char text[320];
+	uint16_t command = 0;
+	uint32_t csts;
+	int sysfs;
+
+	sysfs = workload_command(drive->pci);
+	rte_pci_read_config(drive->pci, &command, sizeof(command), CONFIG_COMMAND);
+	if (sysfs < 0 || !(sysfs & CONFIG_COMMAND_MASTER) || !(command & CONFIG_COMMAND_MASTER)) {
+		snprintf(text, sizeof(text), "%s: bus master is off: COMMAND 0x%04x in sysfs, 0x%04x "
+				"by rte_pci_read_config", drive->pci->name, sysfs & 0xffff, command);
+		return text;
+	}
+	csts = nvme_reg_read(ctrl, NVME_REG_CSTS);
+	if (!drive->failed && (csts == NVME_REG_GONE || NVME_GET(csts, NVME_CSTS_CFS) ||
+			!NVME_GET(csts, NVME_CSTS_RDY))) {
+		nvme_fail(ctrl, -EIO, "CSTS 0x%08x", csts);
+		drive->failed = true;
+	}
+	if (!drive->failed && (nvme_identify(ctrl, NVME_CNS_CONTROLLER, 0) != 0 ||
+			primary_read(drive, &drive->ioq) != 0 ||
+			(anew && primary_read_anew(drive) != 0)))
+		drive->failed = true;
+
+	return drive->failed ? ctrl->error : NULL;
+}
+
+static void
+primary_check(bool anew)
+{
+	uint64_t reads = 0, wrong = 0;
+	const char *why, *sep = "";
+	unsigned int d;
+
+	printf("{\"bad\": [");
+	for (d = 0; d < workload_devices_nb; d++) {
+		why = primary_examine(&drives[d], anew);
+		reads += drives[d].reads;
+		wrong += drives[d].wrong;
+		if (why == NULL)
+			continue;
+		printf("%s", sep);
+		workload_print_string(why);
+		sep = ", ";
+	}
+	printf("], \"reads\": %" PRIu64 ", \"wrong\": %" PRIu64 "}\n", reads, wrong);
+}
+
+static void
+primary_recover(void)
+{
+	const char *sep = "";
+	unsigned int d;
+
+	printf("{\"bad\": [");
+	for (d = 0; d < workload_devices_nb; d++) {
+		if (primary_examine(&drives[d], false) == NULL || primary_start(&drives[d]) == 0)
+			continue;
+		printf("%s", sep);
+		workload_print_string(drives[d].ctrl.error);
+		sep = ", ";
+	}
+	printf("]}\n");
+}
+
+static void
+primary_stat(void)
+{
+	struct rte_malloc_socket_stats heap = { .heap_allocsz_bytes = 0 };
+
+	rte_malloc_get_socket_stats(0, &heap);
+	printf("{\"fds\": %u, \"maps\": %u, \"private_kb\": %ld, \"rss_kb\": %ld, "
+			"\"heap_bytes\": %zu, \"heap_count\": %u, \"heap_total\": %zu}\n",
+			workload_count_fds(""), workload_count_maps(""),
+			workload_memory("/proc/self/smaps_rollup", "Private_Dirty:"),
+			workload_memory("/proc/self/status", "VmRSS:"),
+			heap.heap_allocsz_bytes, heap.alloc_count, heap.heap_totalsz_bytes);
+}
+
+static void *
+primary_take_lock(void *arg)
+{
+	/* that of the memory map, that of the heap, and that of the memzones */
+	rte_mcfg_mem_write_lock();
+	rte_mcfg_mem_write_unlock();
+	rte_free(rte_malloc(NULL, 64, 0));
+	rte_memzone_lookup("");
+	sem_post(arg);
+	return NULL;
+}
+
+/* A secondary that died while it held one, be it as a reader, keeps others waiting for good. */
+static void
+primary_lock(unsigned int seconds)
+{
+	static sem_t taken;
+	struct timespec until;
+	pthread_t thread;
+	bool is_free = false;
+
+	sem_init(&taken, 0, 0);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += seconds;
+	if (pthread_create(&thread, NULL, primary_take_lock, &taken) == 0) {
+		is_free = sem_timedwait(&taken, &until) == 0;
+		/* Left behind where it waits for good: this process is of no more use then. */
+		if (is_free)
+			pthread_join(thread, NULL);
+	}
+	printf("{\"free\": %s}\n", is_free ? "true" : "false");
+}
+
+/* One read on each drive that works. */
+static void
+primary_step(void)
+{
+	unsigned int d;
+
+	for (d = 0; d < workload_devices_nb && !primary_resting; d++) {
+		if (!drives[d].failed)
+			primary_read(&drives[d], &drives[d].ioq);
+	}
+}
+
+static void
+primary_rate(unsigned int ms)
+{
+	const uint64_t began = workload_now(), end = began + ms * UINT64_C(1000000);
+	uint64_t before = 0, after = 0;
+	unsigned int d, failed = 0;
+
+	for (d = 0; d < workload_devices_nb; d++)
+		before += drives[d].reads;
+	while (workload_now() < end)
+		primary_step();
+	for (d = 0; d < workload_devices_nb; d++) {
+		after += drives[d].reads;
+		failed += drives[d].failed;
+	}
+	printf("{\"reads\": %" PRIu64 ", \"seconds\": %.6f, \"failed\": %u}\n", after - before,
+			(workload_now() - began) / 1e9, failed);
+}
+
+/* Do what a line says; false to end. */
+static bool
+primary_obey(char *line)
+{
+	line[strcspn(line, "\n")] = '\0';
+	if (strcmp(line, "quit") == 0)
+		return false;
+	if (strcmp(line, "check") == 0 || strcmp(line, "look") == 0)
+		primary_check(*line == 'c');
+	else if (strcmp(line, "recover") == 0)
+		primary_recover();
+	else if (strcmp(line, "stat") == 0)
+		primary_stat();
+	else if (strncmp(line, "lock ", 5) == 0)
+		primary_lock(atoi(line + 5));
+	else if (strncmp(line, "rate ", 5) == 0)
+		primary_rate(atoi(line + 5));
+	else if (strcmp(line, "rest") == 0 || strcmp(line, "go on") == 0)
+		printf("{\"resting\": %s}\n", (primary_resting = *line == 'r') ? "true" : "false");
+	else
+		printf("{\"failed\": \"no such command\"}\n");
+	fflush(stdout);
+
+	return true;
+}
+
+static void
+primary_stop(void)
+{
+	unsigned int d;
+
+	for (d = 0; d < workload_devices_nb; d++) {
+		/* The controller first: what it writes to is about to be given back. */
+		if (nvme_disable(&drives[d].ctrl) != 0)
+			rte_pci_set_bus_master(drives[d].pci, false);
+		rte_pci_unmap_device(drives[d].pci);
+	}
+}
+
+int
+primary_main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "pause", required_argument, NULL, 'p' },
+		{ "wait", no_argument, NULL, 'w' },
+		{ NULL, 0, NULL, 0 },
+	};
+	struct pollfd input = { .fd = STDIN_FILENO, .events = POLLIN };
+	unsigned int d, pause_us = 0;
+	bool wait = false;
+	char line[64];
+	int option;
+
+	optind = 1;
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (option == 'p')
+			pause_us = atoi(optarg);
+		else if (option == 'w')
+			wait = true;
+		else
+			return 2;
+	}
+	if (wait) {
+		printf("{\"waiting\": true}\n");
+		fflush(stdout);
+		if (fgets(line, sizeof(line), stdin) == NULL)
+			return EXIT_FAILURE;
+	}
+	rte_errno = 0;
+	workload_attach();
+	drives = calloc(WORKLOAD_DRIVES_MAX, sizeof(*drives));
+	if (drives == NULL || workload_devices_nb == 0) {
+		printf("{\"failed\": \"no NVMe drive was attached: %s\"}\n", rte_strerror(rte_errno));
+		rte_eal_cleanup();
+		return EXIT_FAILURE;
+	}
+	for (d = 0; d < workload_devices_nb; d++) {
+		drives[d].pci = workload_devices[d];
+		drives[d].number = -1;
+		if (nvme_ctrl_init(&drives[d].ctrl, drives[d].pci->name,
+				drives[d].pci->mem_resource[0].addr, 1) == 0 &&
+				primary_start(&drives[d]) == 0)
+			continue;
+		printf("{\"failed\": ");
+		workload_print_string(drives[d].ctrl.error);
+		printf("}\n");
+		return EXIT_FAILURE;
+	}
+	printf("{\"ready\": %u}\n", workload_devices_nb);
+	fflush(stdout);
+
+	/* fgets() may take one line only off the pipe: commands are sent one by one. */
+	while (true) {
+		primary_step();
+		if (poll(&input, 1, 0) > 0 &&
+				(fgets(line, sizeof(line), stdin) == NULL || !primary_obey(line)))
+			break;
+		if (pause_us > 0)
+			usleep(pause_us);
+	}
+	primary_stop();
+	rte_eal_cleanup();
+
+	return EXIT_SUCCESS;
+}

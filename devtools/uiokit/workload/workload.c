@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright(c) 2026 the dpdk-uio-secondary authors
+ */
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <rte_bus.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+
+#include "workload.h"
+
+#define NVME_CLASS 0x010802 /* PCI Code and ID Assignment: NVM Express I/O controller */
+
+struct rte_pci_device *workload_devices[WORKLOAD_DRIVES_MAX];
+unsigned int workload_devices_nb;
+
+static const struct rte_pci_id workload_ids[] = {
+	{
+		.class_id = NVME_CLASS,
+		.vendor_id = RTE_PCI_ANY_ID,
+		.device_id = RTE_PCI_ANY_ID,
+		.subsystem_vendor_id = RTE_PCI_ANY_ID,
+		.subsystem_device_id = RTE_PCI_ANY_ID,
+	},
+	{ .vendor_id = 0 },
+};
+
+static int
+workload_probe(struct rte_pci_driver *driver __rte_unused, struct rte_pci_device *pci)
+{
+	if (workload_devices_nb == WORKLOAD_DRIVES_MAX)
+		return 1;
+	workload_devices[workload_devices_nb++] = pci;
+	return 0;
+}
+
+/* In a secondary the device is the primary's to stop; the primary stops it itself. */
+static int
+workload_remove(struct rte_pci_device *pci __rte_unused)
+{
+	return 0;
+}
+
+static struct rte_pci_driver workload_driver = {
+	.driver = { .name = "uio_workload" },
+	.id_table = workload_ids,
+	.drv_flags = RTE_PCI_DRV_NEED_MAPPING,
+	.probe = workload_probe,
+	.remove = workload_remove,
+};
+
+void
+workload_attach(void)
+{
+	/* Not by constructor: what rte_eal_init() takes must be told apart from what this does. */
+	rte_pci_register(&workload_driver);
+	rte_bus_scan();
+	rte_bus_probe();
+}
+
+uint64_t
+workload_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * UINT64_C(1000000000) + now.tv_nsec;
+}
+
+int
+workload_command(const struct rte_pci_device *pci)
+{
+	char path[PATH_MAX];
+	uint16_t command;
+	ssize_t len;
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/config", pci->name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	len = pread(fd, &command, sizeof(command), CONFIG_COMMAND);
+	close(fd);
+
+	return len == sizeof(command) ? command : -1;
+}
+
+unsigned int
+workload_count_fds(const char *part)
+{
+	char target[PATH_MAX];
+	struct dirent *entry;
+	unsigned int count = 0;
+	ssize_t len;
+	DIR *dir;
+
+	dir = opendir("/proc/self/fd");
+	if (dir == NULL)
+		return 0;
+	while ((entry = readdir(dir)) != NULL) {
+		len = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
+		if (len < 0)
+			continue;
+		target[len] = '\0';
+		count += strstr(target, part) != NULL;
+	}
+	closedir(dir);
+
+	return count;
+}
+
+unsigned int
+workload_count_maps(const char *part)
+{
+	char line[PATH_MAX + 128];
+	unsigned int count = 0;
+	FILE *f;
+
+	f = fopen("/proc/self/maps", "r");
+	if (f == NULL)
+		return 0;
+	while (fgets(line, sizeof(line), f) != NULL)
+		count += strstr(line, part) != NULL;
+	fclose(f);
+
+	return count;
+}
+
+long
+workload_memory(const char *file, const char *field)
+{
+	char line[256];
+	long value = -1;
+	FILE *f;
+
+	f = fopen(file, "r");
+	if (f == NULL)
+		return -1;
+	while (value < 0 && fgets(line, sizeof(line), f) != NULL) {
+		if (strncmp(line, field, strlen(field)) == 0)
+			value = strtol(line + strlen(field), NULL, 10);
+	}
+	fclose(f);
+
+	return value;
+}
+
+void
+workload_print_string(const char *text)
+{
+	putchar('"');
+	for (; *text != '\0'; text++) {
+		if (*text == '"' || *text == '\\')
+			putchar('\\');
+		if ((unsigned char)*text >= ' ')
+			putchar(*text);
+	}
+	putchar('"');
+}
+
+int
+main(int argc, char **argv)
+{
+	int used;
+
+	used = rte_eal_init(argc, argv);
+	if (used < 0) {
+		printf("{\"failed\": \"rte_eal_init: %s\"}\n", rte_strerror(rte_errno));
+		return EXIT_FAILURE;
+	}
+	if (rte_eal_process_type() == RTE_PROC_PRIMARY)
+		return primary_main(argc - used, argv + used);
+	return secondary_main(argc - used, argv + used);
+}

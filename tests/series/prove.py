@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""Prove one claim about the series on a real DPDK."""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import tempfile
+
+from uiokit import common, distro, process
+from uiokit.cli import arguments
+from uiokit.dpdk import source, variants
+from uiokit.series import apply, dpdk_tree, export, patchset, refresh, scratch
+
+# Whoever runs the tests may have no git identity; these commits never leave a scratch folder.
+SCRATCH_IDENTITY = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER")
+                    for key, value in (("NAME", "Scratch"), ("EMAIL", "scratch@localhost"))}
+
+# Complaints of DPDK's own checks that are known, and why they stand.
+KNOWN = {
+    "git-log": (
+        "Wrong 'Fixes' reference:",  # A source package has no history to find commits in.
+        ".mailmap",  # The scratch identity is nobody's.
+        "Invalid patch(es) found",  # The sum of what is listed above it.
+    ),
+    "checkpatches": (
+        "Using driver specific headers in applications",  # A test of a bus needs its driver API.
+        "UNKNOWN_COMMIT_ID",  # No history here either.
+        "AVOID_BUG",  # RTE_BUILD_BUG_ON() is no BUG(): it stops the build.
+    ),
+}
+
+
+def mails(tree):
+    """Applying gives the tree that exporting and `git am` give, byte-identical each time."""
+    patches = patchset.read()
+    with repositories(tree, 3) as (plain, applied, mailed):
+        shutil.rmtree(plain.path / ".git")
+        apply.apply(dpdk_tree.Tree(plain.path), patches)
+        apply.apply(applied, patches)
+        first, second = (export.export(mailed, patches, mailed.path.parent / name)
+                         for name in ("first", "second"))
+        expect([path.read_bytes() for path in first] == [path.read_bytes() for path in second],
+               "a second export differs from the first")
+        expect(len(first) == len(patches) + 1, f"{len(first)} mails of {len(patches)} topics")
+        mailed.git("am", "-q", *first[1:], problem=common.CheckFailed)
+        expect(applied.git("rev-parse", "HEAD^{tree}") == mailed.git("rev-parse", "HEAD^{tree}"),
+               "git am of the mails gives another tree than series apply")
+        expect(apply.apply(applied, patches) == [], "a second apply does something")
+        expect(refresh.refresh(applied) == [], "refresh of an applied tree changes the payload")
+        for name in patchset.paths(patches, tree.version):
+            expect((plain.path / name).read_bytes() == (applied.path / name).read_bytes(),
+                   f"an unpacked tree gets another {name} than a git tree")
+
+
+def commits(tree):
+    """Every commit of the series builds, without a warning in a file that it touches."""
+    build = variants.Build(tree)
+    build.variants()
+    with build.alone():
+        _build_commits(build)
+
+
+def _build_commits(build):
+    # No other part of DPDK sees the bus driver's own files: a commit to them is built as the bus
+    # driver alone, with the test in place all along, so as not to build dpdk-test time and again.
+    rest = [patch for patch in build.patches if not patch.touches_library()]
+    driver = [patch for patch in build.patches if patch.touches_library()]
+    fingerprint = build.tree.fingerprint()
+    library = next(path.name for path in (build.objects / "drivers").iterdir()
+                   if re.fullmatch(rf"{re.escape(variants.LIBRARY)}[.\d]+", path.name)
+                   and not path.is_symlink())
+    for count in range(1, len(driver) + 1):
+        _build_commit(build, fingerprint, driver[:count] + rest, driver[count - 1],
+                      f"drivers/{library}")
+    for patch in rest:
+        _build_commit(build, fingerprint, driver + rest, patch, "all")
+
+
+def _build_commit(build, fingerprint, patches, patch, target):
+    build.prepare(fingerprint, scratch.patched_files(build.tree, patches))
+    touched = [*patch.new_files, *patch.diffs(build.tree.version)]
+    for name in touched:
+        if (build.source / name).suffix == ".c":
+            os.utime(build.source / name)  # So that its warnings are seen again.
+    log = build.root / "build-commit.log"
+    with common.step(f"building up to {patch.name}") as progress:
+        process.run(["ninja", "-C", build.objects, target], log=log, env=build.env,
+                    progress=progress, problem=common.CheckFailed)
+    warnings = [line for line in log.read_text().splitlines() if "warning:" in line
+                and any(name in line for name in touched)]
+    expect(not warnings, "\n".join([f"{patch.name} warns:", *warnings]))
+
+
+def style(tree):
+    """DPDK's own checks find nothing in the series."""
+    patches = patchset.read()
+    with repositories(tree, 1) as (repository,):
+        apply.apply(repository, patches)
+        found = complaints(repository, patches)
+    for check, lines in found.items():
+        expect(not lines, "\n".join([f"{check}:", *(f"    {line}" for line in lines)]))
+        print(f"{check}: clean")
+    if "checkpatches" not in found:
+        raise common.Skip("all checks but checkpatches are clean; that one needs checkpatch.pl, "
+                          "which"
+                          " could not be had from the distribution's linux source package")
+
+
+def abi(tree):
+    """librte_bus_pci has the same ABI with and without the series, internals included."""
+    build = variants.Build(tree)
+    folders = build.variants()
+    if variants.PATCHED not in folders:
+        raise common.Skip(f"{tree} is {build.diagnosis}: there is nothing to compare")
+    stock, patched = (next((folders[name] / "drivers").glob(f"{variants.LIBRARY}.*.*"))
+                      for name in (variants.STOCK, variants.PATCHED))
+    done = process.run(["abidiff", "--no-default-suppression", stock, patched], check=False)
+    print(done.stdout or "abidiff: no change")
+    expect(done.returncode == 0 and not done.stdout.strip(), "the ABI changes")
+    # abidiff sees types through exported symbols; the record in shared memory has none.
+    for struct in ("rte_pci_device", "rte_pci_driver", "mapped_pci_resource"):
+        layouts = [layout(path, struct) for path in (stock, patched)]
+        expect(layouts[0] == layouts[1] and layouts[0],
+               f"struct {struct} differs:\n{layouts[0]}\n{layouts[1]}")
+        print(f"struct {struct}: same layout")
+
+
+def freebsd(tree):
+    """FreeBSD's half compiles against stubs of its headers, and has all that the common one calls.
+
+    It is not run: that takes FreeBSD, and a device on nic_uio.
+    """
+    build = variants.Build(tree)
+    build.variants()
+    with build.alone():
+        _compile_freebsd(build)
+
+
+def _compile_freebsd(build):
+    build.prepare(build.tree.fingerprint(), scratch.patched_files(build.tree, build.patches))
+    folder = common.TOP / "tests" / "freebsd"
+    commands = json.loads((build.objects / "compile_commands.json").read_text())
+    # The compiler's command line for the common half, less what names its input and output.
+    argv = next(shlex.split(one["command"]) for one in commands
+                if one["file"].endswith("bus/pci/pci_common_uio.c"))
+    argv = [word for previous, word in zip(["", *argv], argv)
+            if previous not in ("-o", "-MQ", "-MF") and word not in ("-o", "-MQ", "-MF", "-MD")
+            and not word.endswith("pci_common_uio.c")]
+    where = argv.index("rte_config.h") + 1
+    argv[where:where] = ["-include", str(folder / "build.h"), f"-I{folder}", "-Werror"]
+    called, defined = set(), set()
+    with tempfile.TemporaryDirectory() as objects:
+        for name in ("bsd/pci.c", "pci_common_uio.c", "pci_common.c", "pci_params.c"):
+            output = os.path.join(objects, "object.o")
+            process.run([*argv, build.source / "drivers/bus/pci" / name, "-o", output],
+                        cwd=build.objects, problem=common.CheckFailed)
+            print(f"{name}: compiles")
+            for line in process.run(["nm", output]).stdout.splitlines():
+                kind, symbol = line.split()[-2:]
+                (called if kind == "U" else defined).add(symbol)
+    # The bus driver's own; what other libraries define is not in question.
+    lacking = {symbol for symbol in called - defined if symbol.startswith("pci_")}
+    expect(not lacking, f"nothing defines {', '.join(sorted(lacking))} on FreeBSD")
+
+
+def layout(library, struct):
+    """gdb's view of a struct: offsets, sizes and types of its members."""
+    return process.run(["gdb", "-batch", "-nx", "-ex", f"ptype /o struct {struct}",
+                        library]).stdout
+
+
+def complaints(repository, patches):
+    """{check: what it says of the series}, of DPDK's own checks."""
+    env = dict(os.environ, LC_ALL="C.UTF-8", HOME=str(repository.path.parent))
+    ours = patchset.paths(patches, repository.version)
+    new = [name for patch in patches for name in patch.new_files]
+    found = {}
+
+    def check(name, *command, about=None, **more):
+        with common.step(f"DPDK's check of {name}"):
+            done = process.run(command, cwd=repository.path, env={**env, **more}, check=False)
+        # Its exit code does not tell: some of these count complaints with it.
+        if not (repository.path / command[1]).is_file() or "Traceback" in done.stderr:
+            raise common.Infrastructure(f"{command[1]} did not do its work:\n{done.stderr}")
+        lines = filtered(name, (done.stdout + done.stderr).splitlines())
+        # What was wrong elsewhere in the tree before is not ours.
+        found[name] = [line for line in lines
+                       if about is None or any(path in line for path in about)]
+
+    check("maintainers", "sh", "devtools/check-maintainers.sh", about=new)
+    check("spdx", "sh", "devtools/check-spdx-tag.sh", "-v", about=ours)
+    check("meson", "python3", "devtools/check-meson.py", about=ours)
+    check("git-log", "sh", "devtools/check-git-log.sh", f"-n{len(patches)}")
+    script = checkpatch()
+    if script:
+        # Without a terminal it checks the files that it is given, and never the commits.
+        folder = repository.path.parent / "patches"
+        repository.git("format-patch", "-q", f"-{len(patches)}", "-o", folder)
+        done = process.run(["sh", "devtools/checkpatches.sh", "-v", *sorted(folder.iterdir())],
+                           cwd=repository.path, check=False,
+                           env={**env, "DPDK_CHECKPATCH_PATH": str(script)})
+        expect(done.stdout.count("### ") == len(patches),
+               f"checkpatches did not look at every patch:\n{done.stdout}{done.stderr}")
+        # Its own findings are a line each, those of checkpatch.pl begin with their kind.
+        found["checkpatches"] = filtered("checkpatches", re.findall(
+            r"(?m)^(?:(?:WARNING|ERROR|CHECK):.*|Warning in .*\n.*)", done.stdout))
+    return found
+
+
+def filtered(name, lines):
+    """Without known complaints: a heading and the indented lines below it, or a line."""
+    kept, inside = [], False
+    for line in lines:
+        if any(known in line for known in KNOWN.get(name, ())):
+            inside = line.endswith(":")
+        elif not (inside and line.startswith(("\t", " "))):
+            inside = False
+            kept.append(line)
+    return [line for line in kept if line.strip()]
+
+
+def checkpatch():
+    """The kernel's checkpatch.pl out of the distribution's source package, or None."""
+    folder = common.build_dir("checkpatch")
+    script = folder / "checkpatch.pl"
+    if not script.exists():
+        names = ("checkpatch.pl", "spelling.txt", "const_structs.checkpatch")
+        try:
+            with common.step("getting checkpatch.pl from the linux source package"), \
+                    tempfile.TemporaryDirectory(dir=folder) as download:
+                package = re.search(r"Depends: (linux-source-\S+)",
+                                    distro.apt_cache("depends", "linux-source"))[1]
+                distro.apt_get("download", package, cwd=download)
+                process.run(["sh", "-c", "dpkg-deb --fsys-tarfile *.deb | tar -xO --wildcards "
+                             "'./usr/src/linux-source-*.tar.xz' | tar -xJ --strip-components=2 "
+                             "--wildcards " + " ".join(f"'*/scripts/{name}'" for name in names)],
+                            cwd=download)
+                for name in reversed(names):
+                    shutil.move(os.path.join(download, name), folder / name)
+        except (common.Infrastructure, TypeError) as problem:
+            common.say(f"no checkpatch.pl: {problem}")
+            return None
+    return script
+
+
+@contextlib.contextmanager
+def repositories(tree, count):
+    """Scratch git repositories that hold the tree's source as their only commit."""
+    with tempfile.TemporaryDirectory(dir=common.build_dir()) as folder:
+        first = pathlib.Path(folder, "0")
+        for name in tree.files():
+            target = first / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(tree.path / name, target, follow_symlinks=False)
+        for command in (["init", "-q", "-b", "main"], ["config", "gc.auto", "0"],
+                        ["add", "-A", "-f"],
+                        ["commit", "-q", "-m", str(tree)]):
+            process.run(["git", *command], cwd=first)
+        for number in range(1, count):
+            shutil.copytree(first, pathlib.Path(folder, str(number)), symlinks=True)
+        yield [dpdk_tree.Tree(pathlib.Path(folder, str(number))) for number in range(count)]
+
+
+def expect(held, otherwise):
+    if not held:
+        raise common.CheckFailed(otherwise)
+
+
+def main(argv):
+    claims = {claim.__name__: claim for claim in (mails, commits, style, abi, freebsd)}
+    parser = argparse.ArgumentParser(
+        prog="tests/prove", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("claim", choices=claims, help="\n".join(
+        f"{name}: {claim.__doc__.splitlines()[0]}" for name, claim in claims.items()))
+    arguments.add_dpdk(parser)
+    options = parser.parse_args(argv)
+    os.environ.update(SCRATCH_IDENTITY)
+    claims[options.claim](source.get(options.dpdk))
+    print(f"{options.claim}: held")

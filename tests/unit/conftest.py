@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""A small tree that passes for DPDK and a small payload for it, so that no test needs the real."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "devtools"))
+
+from uiokit import common  # noqa: E402
+from uiokit.series import dpdk_tree, patchset  # noqa: E402
+
+COMMON = """\
+/* pci_uio_alloc_resource() in a comment is no call */
+static int
+pci_uio_map_secondary(struct dev *dev)
+{
+	return 0;
+}
+
+int
+pci_uio_map_resource(struct dev *dev)
+{
+	ret = pci_uio_alloc_resource(dev, &res);
+	if (ret)
+		return ret;
+
+	if (rte_eal_process_type() != RTE_PROC_PRIMARY)
+		return pci_uio_map_secondary(dev);
+	return 0;
+}
+"""
+
+LINUX = """\
+int
+pci_uio_alloc_resource(struct dev *dev,
+		struct res **res)
+{
+	fd = open(devname, O_RDWR);
+	return 0;
+}
+"""
+
+FIX = """\
+--- a/drivers/bus/pci/pci_common_uio.c
++++ b/drivers/bus/pci/pci_common_uio.c
+@@ -10,2 +10,5 @@ pci_uio_map_resource(struct dev *dev)
+ {
++	if (rte_eal_process_type() != RTE_PROC_PRIMARY)
++		return pci_uio_attach_secondary(dev);
++
+ 	ret = pci_uio_alloc_resource(dev, &res);
+"""
+
+
+def write(root, files):
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def git(folder, *args):
+    return subprocess.run(["git", "-C", str(folder), *args], check=True, capture_output=True,
+                          text=True).stdout.strip()
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path, monkeypatch):
+    """A build directory and a git identity of the test's own, and nothing of the user's."""
+    monkeypatch.setenv("UIO_BUILD_DIR", str(tmp_path / "build"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for name in ("XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL"):
+        monkeypatch.delenv(name, raising=False)
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.delenv(f"GIT_{role}_NAME", raising=False)
+        monkeypatch.delenv(f"GIT_{role}_EMAIL", raising=False)
+    (tmp_path / ".gitconfig").write_text("[user]\n\tname = A Tester\n\temail = t@example.com\n")
+
+
+@pytest.fixture
+def make_tree(tmp_path):
+    """Make a tree that passes for DPDK: make_tree(version, git=False, **replaced files)."""
+    def make(version="22.11.11", is_git=False, files=None):
+        root = tmp_path / f"dpdk-{version}{'-git' if is_git else ''}"
+        write(root, {"VERSION": f"{version}\n", "meson.build": "project('DPDK', 'c')\n",
+                     dpdk_tree.COMMON: COMMON, dpdk_tree.LINUX: LINUX, **(files or {})})
+        if is_git:
+            git(root, "init", "-q", "-b", "main")
+            git(root, "add", "-A")
+            git(root, "commit", "-q", "-m", "import")
+        return dpdk_tree.Tree(root)
+    return make
+
+
+@pytest.fixture
+def payload(tmp_path, monkeypatch):
+    """A payload of two patches, `fix` and `test`; returns its root, to be changed by a test."""
+    root = tmp_path / "payload"
+    write(root, {
+        "series/order": "fix\ntest app/test/*.c\n",
+        "series/cover": "two patches\n\nText.\n",
+        "series/fix.msg": "bus/pci: fix it\n\nWhy.\n\nCc: stable@dpdk.org\n",
+        "series/test.msg": "test/pci: test it\n\nWhy.\n",
+        f"{dpdk_tree.COMMON}.fix.diff": FIX,
+        "app/test/test_it.c": "int x;\n"})
+    monkeypatch.setattr(common, "TOP", root)
+    monkeypatch.setattr(patchset, "SERIES", root / "series")
+    patchset.payload_diffs.cache_clear()
+    yield root
+    patchset.payload_diffs.cache_clear()

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+import pytest
+from conftest import COMMON, LINUX
+
+from uiokit import common
+from uiokit.series import dpdk_tree
+
+
+def diagnose(common=COMMON, linux=LINUX):
+    files = {dpdk_tree.COMMON: common, dpdk_tree.LINUX: linux}
+    return dpdk_tree.diagnose(files.__getitem__)
+
+
+def moved_up(name):
+    """The test of the process type before the allocation, as before the bug and after the fix."""
+    guard = "\tif (rte_eal_process_type() != RTE_PROC_PRIMARY)\n"
+    common = COMMON.replace(f"{guard}\t\treturn pci_uio_map_secondary(dev);\n", "")
+    return common.replace("\tret =", f"{guard}\t\treturn {name}(dev);\n\tret =")
+
+
+def test_affected_names_both_lines():
+    state, evidence = diagnose()
+    assert state == "affected"
+    assert f"{dpdk_tree.COMMON}:11" in evidence and f"{dpdk_tree.LINUX}:5" in evidence
+
+
+def test_secondary_that_leaves_first_without_config_space_is_older_than_the_bug():
+    assert diagnose(moved_up("pci_uio_map_secondary"))[0] == "not-affected"
+
+
+def test_secondary_that_opens_config_space_is_fixed():
+    assert diagnose(moved_up("pci_uio_attach_secondary"))[0] == "fixed"
+
+
+def test_another_fix_is_seen_as_one():
+    guard = "\tif (rte_eal_process_type() != RTE_PROC_PRIMARY)\n\t\treturn 0;\n\tfd ="
+    assert diagnose(linux=LINUX.replace("\tfd =", guard))[0] == "fixed"
+
+
+def test_a_test_that_keeps_nobody_out_is_no_fix():
+    note = "\tif (rte_eal_process_type() == RTE_PROC_SECONDARY)\n\t\tnote();\n\tfd ="
+    assert diagnose(linux=LINUX.replace("\tfd =", note))[0] == "affected"
+
+
+def test_a_comment_is_no_fix():
+    comment = "\t/* rte_eal_process_type() */\n\tfd ="
+    assert diagnose(linux=LINUX.replace("\tfd =", comment))[0] == "affected"
+
+
+def test_code_that_has_moved_gives_no_diagnosis():
+    with pytest.raises(common.Infrastructure, match="unknown.*newer than this project"):
+        diagnose(COMMON.replace("pci_uio_alloc_resource(dev", "pci_uio_other(dev"))
+    with pytest.raises(common.Infrastructure, match="unknown"):
+        diagnose(linux=LINUX.replace("devname", "name"))
+
+
+def test_folder_that_is_no_dpdk(tmp_path):
+    with pytest.raises(common.Usage, match="not a DPDK source tree"):
+        dpdk_tree.Tree(tmp_path)
+    with pytest.raises(common.Usage, match="no such folder"):
+        dpdk_tree.Tree(tmp_path / "nowhere")
+
+
+def test_fingerprint_follows_the_source_and_not_a_build_in_it(make_tree):
+    tree = make_tree()
+    before = tree.fingerprint()
+    (tree.path / "build").mkdir()
+    (tree.path / "build" / "build.ninja").write_text("")
+    assert tree.fingerprint() == before
+    (tree.path / "meson.build").write_text("project('DPDK', 'c') #\n")
+    assert tree.fingerprint() != before

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""Installing a DPDK, with a stand-in for meson and ninja."""
+
+import os
+import pathlib
+
+import pytest
+from conftest import write
+
+from uiokit import common
+from uiokit.dpdk import install, variants
+
+LIBS = """\
+optional_libs = [
+        'kni',
+        'power',
+        'vhost',
+]
+"""
+
+
+@pytest.fixture
+def tree(make_tree, payload, monkeypatch):
+    """A small tree; `meson install` puts one file where DPDK puts its pkg-config file."""
+    def installing(argv, **keywords):
+        if argv[0] != "meson":
+            return run(argv, **keywords)
+        where, = (word.split("=", 1)[1] for word in made.options if word.startswith("--prefix="))
+        write(pathlib.Path(keywords["env"]["DESTDIR"] + where),
+              {"lib/pkgconfig/libdpdk.pc": "Name: DPDK\n"})
+        return None
+
+    class Made(variants.Build):
+        def make(self, what, log):
+            nonlocal made
+            made = self
+
+    made, run = None, install.process.run
+    monkeypatch.setattr(variants, "build_environment", lambda: dict(os.environ))
+    monkeypatch.setattr(variants, "Build", Made)
+    monkeypatch.setattr(install.process, "run", installing)
+    return make_tree(files={"meson_options.txt": "", "lib/meson.build": LIBS})
+
+
+def test_it_is_whole_and_marked(tree, tmp_path):
+    assert install.install(tree, "spdk", tmp_path / "a" / "b", variants.PATCHED)
+    folder = tmp_path / "a" / "b"
+    assert sorted(os.listdir(folder)) == [install.MARK, "lib"]
+    assert (folder / "lib/pkgconfig/libdpdk.pc").is_file()
+    assert "patched spdk" in (folder / install.MARK).read_text()
+
+
+def test_what_it_installed_it_may_replace(tree, tmp_path):
+    install.install(tree, "spdk", tmp_path / "a", variants.PATCHED)
+    assert not install.install(tree, "spdk", tmp_path / "a", variants.STOCK)
+    assert "stock spdk" in (tmp_path / "a" / install.MARK).read_text()
+
+
+@pytest.mark.parametrize("there", [{"theirs": ""}, {"lib/theirs": ""}])
+def test_what_is_somebody_s_stays(tree, tmp_path, there):
+    write(tmp_path / "a", there)
+    with pytest.raises(common.Usage, match="not installed by this command"):
+        install.install(tree, "spdk", tmp_path / "a", variants.PATCHED)
+    assert [str(path.relative_to(tmp_path / "a")) for path in (tmp_path / "a").rglob("*")
+            if path.is_file()] == list(there)
+
+
+def test_an_install_that_fails_leaves_the_last_one(tree, tmp_path, monkeypatch):
+    def broken(argv, **keywords):
+        if argv[0] == "meson":
+            raise common.Infrastructure("no")
+        return run(argv, **keywords)
+
+    install.install(tree, "spdk", tmp_path / "a", variants.PATCHED)
+    run = install.process.run
+    monkeypatch.setattr(install.process, "run", broken)
+    with pytest.raises(common.Infrastructure):
+        install.install(tree, "spdk", tmp_path / "a", variants.STOCK)
+    assert "patched spdk" in (tmp_path / "a" / install.MARK).read_text()
+
+
+def test_libraries_in_the_words_of_the_version(tree):
+    assert "-Ddisable_libs=kni" in install.PROFILES["spdk"][1](tree)
+    write(tree.path, {"meson_options.txt": "option('enable_libs', type: 'string')\n"})
+    assert any(option.startswith("-Denable_libs=") and "vhost" in option
+               for option in install.PROFILES["spdk"][1](tree))

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""The bus master bit over time, from what QEMU traces."""
+
+import os
+
+from uiokit.lab import protocol, trace
+
+
+def watch(tmp_path, lines, devices=(), report=None):
+    path = tmp_path / "watch"
+    with trace.watched(str(path), devices) as watched:
+        watched.began = 1000.0
+        for line in lines:
+            watched.sink(f"7@{line}\n".encode())
+        if report:
+            watched.note(report)
+    return path.read_text().splitlines()[1:]
+
+
+def test_each_transition_is_a_line(tmp_path):
+    assert watch(tmp_path, [
+        "1000.500000:pci_cfg_write nvme 00:04.0 @0x4 <- 0x103",   # off, as it was
+        "1001.000000:pci_cfg_write nvme 00:04.0 @0x4 <- 0x107",
+        "1001.500000:pci_cfg_write nvme 00:04.0 @0x4 <- 0x507",   # INTx alone
+        "1002.000000:pci_cfg_write nvme 00:05.0 @0x4 <- 0x107",
+        "1002.250000:pci_cfg_write nvme 00:04.0 @0x4 <- 0x103",
+    ]) == ["  1.000000 0000:00:04.0 on 0x0107", "  2.000000 0000:00:05.0 on 0x0107",
+           "  2.250000 0000:00:04.0 off 0x0103"]
+
+
+def test_other_registers_and_devices_are_left_out(tmp_path):
+    lines = ["1001.0:pci_cfg_write nvme 00:04.0 @0x10 <- 0x107",
+             "1001.0:pci_cfg_write edu 00:01.0 @0x4 <- 0x107", "a word of QEMU's"]
+    assert watch(tmp_path, lines) == []
+    assert watch(tmp_path, lines, ["edu,addr=1"]) == ["  1.000000 0000:00:01.0 on 0x0107"]
+
+
+def test_it_says_when_the_command_ran(tmp_path):
+    report = protocol.Report(start=None)
+    assert watch(tmp_path, [], report=report) == []
+    report.start = 1e9
+    assert watch(tmp_path, [], report=report)[0].endswith(" command start")
+
+
+def test_nothing_is_left_open(tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    watch(tmp_path, [])
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_was_written_is_read_back(tmp_path):
+    watch(tmp_path, ["1001.0:pci_cfg_write nvme 00:04.0 @0x4 <- 0x107",
+                     "1002.0:pci_cfg_write nvme 00:04.0 @0x4 <- 0x103",
+                     "1002.5:pci_cfg_write nvme 00:05.0 @0x4 <- 0x107"],
+          report=protocol.Report(start=1e9))
+    assert trace.transitions(tmp_path / "watch") == {
+        "0000:00:04.0": ["on", "off"], "0000:00:05.0": ["on"]}
