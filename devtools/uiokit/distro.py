@@ -3,15 +3,19 @@
 
 """The distribution: missing programs, and packages fetched without touching the machine's apt."""
 
+import contextlib
+import importlib
 import os
 import pathlib
 import re
 import shutil
+import sys
 import time
 
 from . import common, process
 
 _LISTS_MAX_AGE = 24 * 3600
+_PYTHON_MODULES = "/usr/lib/python3/dist-packages"
 
 
 def need(programs):
@@ -48,6 +52,23 @@ def install(packages, why):
             # Package lists absent or older than the mirror.
             process.run(prefix + ["apt-get", "update"], env=env)
             process.run(prefix + command, env=env)
+
+
+def python_module(name, package):
+    """Import a Python module; the distribution's package is installed if the module is missing.
+
+    The running python3 need not be the distribution's, whose modules it does not find by itself.
+    """
+    for attempt in ("as it is", "distribution's modules", "installed"):
+        if attempt == "installed":
+            install([package], f"missing: Python module {name}")
+        if attempt != "as it is" and _PYTHON_MODULES not in sys.path:
+            sys.path.append(_PYTHON_MODULES)
+        importlib.invalidate_caches()
+        with contextlib.suppress(ModuleNotFoundError):
+            return importlib.import_module(name)
+    raise common.Infrastructure(f"python3 does not find the module {name} after {package} was "
+                                f"installed: install it for {sys.executable}")
 
 
 def apt_get(*args, cwd=None):

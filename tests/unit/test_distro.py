@@ -3,6 +3,7 @@
 
 import os
 import shutil
+import sys
 
 import pytest
 from conftest import write
@@ -69,3 +70,25 @@ def test_missing_program_elsewhere_names_the_package(monkeypatch):
 def test_nothing_missing_installs_nothing(monkeypatch):
     monkeypatch.setattr(distro, "install", None)
     distro.need({"sh": "dash", "/bin/sh": "dash"})
+
+
+def test_python_module_is_found_among_the_distribution_s(tmp_path, monkeypatch):
+    write(tmp_path, {"of_the_distribution.py": "value = 1\n"})
+    monkeypatch.setattr(distro, "_PYTHON_MODULES", str(tmp_path))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(distro, "install", None)
+    assert distro.python_module("of_the_distribution", "python3-of").value == 1
+
+
+def test_missing_python_module_is_installed(tmp_path, monkeypatch):
+    def install(packages, why):
+        assert packages == ["python3-of"] and "installed_now" in why
+        write(tmp_path, {"installed_now/part.py": "value = 2\n"})
+
+    monkeypatch.setattr(distro, "_PYTHON_MODULES", str(tmp_path))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(distro, "install", install)
+    assert distro.python_module("installed_now.part", "python3-of").value == 2
+    with pytest.raises(common.Infrastructure, match="no_such_module"):
+        monkeypatch.setattr(distro, "install", lambda *_: None)
+        distro.python_module("no_such_module", "python3-of")
