@@ -33,7 +33,7 @@ _RUN = ('for bdf in $LAB_NVME $LAB_UIO; do set -- "$@" -a "$bdf"; done; '
 def main(argv):
     options = parse(argv)
     # What is missing, and a kernel that is none, is said before the long part.
-    distro.need({**variants.NEED, **vm.NEED})
+    distro.need({**variants.NEED, **vm.NEED, **({} if options.dpdk else source.NEED)})
     guest_kernel.obtain(options.kernel, options.modules)
     tree = source.get(options.dpdk, options.refresh)
     build = variants.Build(tree, options.sanitize, only_autotest=True)
