@@ -33,10 +33,10 @@ _RUN = ('for bdf in $LAB_NVME $LAB_UIO; do set -- "$@" -a "$bdf"; done; '
 def main(argv):
     options = parse(argv)
     # What is missing, and a kernel that is none, is said before the long part.
-    distro.need({**variants.NEED, **vm.NEED})
+    distro.need({**variants.NEED, **vm.NEED, **({} if options.dpdk else source.NEED)})
     guest_kernel.obtain(options.kernel, options.modules)
-    tree = source.get(options.dpdk)
-    build = variants.Build(tree, options.sanitize)
+    tree = source.get(options.dpdk, options.refresh)
+    build = variants.Build(tree, options.sanitize, only_autotest=True)
     common.say(f"{tree}: {build.diagnosis} ({build.evidence})")
     folders = build.variants()
     if options.only == variants.PATCHED and variants.PATCHED not in folders:
@@ -164,6 +164,7 @@ def parse(argv):
     parser.add_argument("--only", choices=(variants.STOCK, variants.PATCHED),
                         help="one variant; it alone decides")
     arguments.add_dpdk(parser)
+    arguments.add_refresh(parser)
     parser.add_argument("--kernel", metavar="PATH", help="a vmlinuz or a kernel .deb "
                         "(default: the distribution's kernel package)")
     parser.add_argument("--modules", metavar="DIR", help="the modules of that vmlinuz")
