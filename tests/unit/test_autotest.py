@@ -5,6 +5,8 @@
 
 import json
 import pathlib
+import re
+import shlex
 import types
 import xml.etree.ElementTree as xml
 
@@ -269,6 +271,12 @@ def test_a_wrong_path_is_named_before_anything_is_installed(monkeypatch, argv, c
 def test_options_do_not_need_qemu_to_be_installed(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert command.parse([]).qemu is None
+
+
+@pytest.mark.parametrize("name", ["github.yml", "gitlab.yml", "Containerfile"])
+def test_the_examples_for_ci_call_it_rightly(name):
+    call, = re.findall(r"(?m)devtools/autotest( --.*)$", (common.TOP / "doc/ci" / name).read_text())
+    assert command.parse(shlex.split(call)).dpdk
 
 
 def test_full_means_all_cases_and_more_secondaries():
