@@ -6,6 +6,7 @@
 import argparse
 import contextlib
 import functools
+import pathlib
 import re
 import sys
 import time
@@ -22,6 +23,10 @@ there, a failure that is expected of stock is not a failure.
 
 exit codes: 0 patched passes, and stock fails as expected; 1 otherwise; 2 usage error; 69 something
 needed is missing, or the guest did not report; 77 nothing could be tested; 130 interrupted"""
+
+
+# How many of its last lines are shown of a run that cannot be judged.
+_TAIL = 20
 
 
 def main(argv):
@@ -132,16 +137,20 @@ def _result(runs):
 
 
 def _show_details(run, verbose, show):
-    for check in run.checks:
-        if check.status in (tap.FAILED, ci_report.ERROR):
-            show(f"  {check.status}: {check.name}")
-            show(re.sub("^expected (.*?), got ", r"    expected: \1\n    got:      ",
-                        f"{check.why}"))
-        elif verbose and check.status == tap.SKIPPED:
-            show(f"  skipped: {check.name}: {check.why}")
+    unmet = [check for check in run.checks if check.status in (tap.FAILED, ci_report.ERROR)]
+    for check in unmet:
+        show(f"  {check.status}: {check.name}")
+        match = re.fullmatch("expected (.*?), got (.*)", check.why)
+        show(f"    expected: {match[1]}\n    got:      {match[2]}" if match else f"    {check.why}")
+        if check.status == ci_report.ERROR:
+            show("\n".join(f"    | {line}" for line in
+                           pathlib.Path(run.log).read_text().splitlines()[-_TAIL:]))
     if verbose:
+        for check in run.checks:
+            if check.status == tap.SKIPPED:
+                show(f"  skipped: {check.name}: {check.why}")
         show(f"  kernel {run.kernel}, {run.accel}, {run.seconds:.1f} s")
-    if verbose or any(check.status in (tap.FAILED, ci_report.ERROR) for check in run.checks):
+    if verbose or unmet:
         show(f"  whole output: {run.log}")
 
 
