@@ -219,11 +219,12 @@ def test_tap(run, tmp_path):
 @pytest.mark.parametrize("stock, result, tag, line", [
     ((common.Infrastructure("no guest\n  log"), 0), "ERROR", "error", "Bail out! autotest: "),
     (("", 1), "ERROR", "error", "Bail out! stock: the test runs to its end: 0 plans"),
+    ((common.CheckFailed("no fit"), 0), "FAIL", "failure", "not ok 1 - autotest: the test runs"),
     ((common.Skip("no guest"), 0), "SKIP", "skipped", "ok 1 - autotest: the test runs # SKIP no")])
 def test_reports_say_when_there_is_no_verdict(run, tmp_path, stock, result, tag, line):
     names = [str(tmp_path / name) for name in ci_report.FORMATS]
     argv = [word for pair in zip(("--json", "--junit", "--tap"), names) for word in pair]
-    assert run(*argv, stock=stock, patched=PASSED)[0] in (69, 77)
+    assert run(*argv, stock=stock, patched=PASSED)[0] in (1, 69, 77)
     assert json.loads(pathlib.Path(names[0]).read_text())["result"] == result
     assert len(list(xml.parse(names[1]).getroot().iter(tag))) == 1
     assert line in pathlib.Path(names[2]).read_text()

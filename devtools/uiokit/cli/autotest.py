@@ -18,14 +18,13 @@ from ..lab import autotest, guest_kernel, qemu, tap, vm
 
 _EPILOG = """\
 The last line is `autotest: PASS` or `autotest: FAIL: WHY`. The whole output of each run is kept in
-build/autotest-VARIANT.txt. doc/ci.md describes --json, --junit and --tap:
-there, a failure that is expected of stock is not a failure.
+build/autotest-VARIANT.txt. doc/ci.md describes the files of --json, --junit and --tap, in which a
+failure that is expected of stock is not a failure.
 
 exit codes: 0 patched passes, and stock fails as expected; 1 otherwise; 2 usage error; 69 something
 needed is missing, or the guest did not report; 77 nothing could be tested; 130 interrupted"""
 
-
-# How many of its last lines are shown of a run that cannot be judged.
+# The number of last lines that are shown of a run that cannot be judged.
 _TAIL = 20
 
 
@@ -69,6 +68,7 @@ def _main(options, report):
         if never_ran:
             raise common.Infrastructure(f"{variant}: {run.checks[0].why}; whole output: {run.log}")
     report.result, report.why = _result(report.runs)
+    report.ended = True
     if build.diagnosis == "not-affected":
         show("  left out: cases about config space, which a secondary of this DPDK does not have")
     show(f"autotest: {report.result}{': ' if report.why else ''}{report.why}")
@@ -94,8 +94,8 @@ def _run(variant, folder, build, options, lab_options, show):
 def judge(verdict, must_fail, chosen):
     """(summary, checks): what a Verdict means for its variant.
 
-    must_fail: this variant has the bug, and the test must show it. chosen: not all cases for that
-    were run, so the test may miss the bug.
+    must_fail: this variant has the bug, and the test must detect it. chosen: -k chose the cases,
+    so they need not detect it.
     """
     failed, lost = verdict.of(tap.FAILED), verdict.lost_bus_master
     skipped = len(verdict.of(tap.SKIPPED))

@@ -42,19 +42,22 @@ class Run:
 
 @dataclasses.dataclass
 class Report:
-    """The result of the command: PASS, FAIL, SKIP or ERROR, and why it is not PASS."""
+    """The result of the command: PASS, FAIL, SKIP or ERROR, and why it is not PASS.
+
+    ended: whether all runs were made, so that their checks explain the result.
+    """
 
     result: str = "ERROR"
     why: str = "the command did not reach its end"
+    ended: bool = False
     dpdk: dict = dataclasses.field(default_factory=dict)
     runs: list = dataclasses.field(default_factory=list)
 
     def all_runs(self):
-        """The runs, and one more for a reason to stop that is not the result of a run."""
-        if self.result in ("PASS", "FAIL") or any(
-                check.status == ERROR for run in self.runs for check in run.checks):
+        """The runs, and one more if something else than a run explains the result."""
+        if self.ended or any(check.status == ERROR for run in self.runs for check in run.checks):
             return self.runs
-        status = tap.SKIPPED if self.result == "SKIP" else ERROR
+        status = {"FAIL": tap.FAILED, "SKIP": tap.SKIPPED}.get(self.result, ERROR)
         return [*self.runs, Run("autotest", "", [Check("the test runs", status, self.why)], [])]
 
 
@@ -132,7 +135,8 @@ def written(options, report):
         try:
             yield
         except common.Problem as problem:
-            report.result = "SKIP" if isinstance(problem, common.Skip) else "ERROR"
+            report.result = {common.FAILED: "FAIL", common.SKIPPED: "SKIP"}.get(
+                problem.code, "ERROR")
             report.why = str(problem)
             raise
         finally:
