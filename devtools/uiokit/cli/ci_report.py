@@ -81,7 +81,7 @@ def as_junit(report):
                 xml.SubElement(case, _JUNIT_TAGS[check.status],
                                message=why.split("\n")[0]).text = why
     xml.indent(suites)
-    return xml.tostring(suites, "unicode", xml_declaration=True) + "\n"
+    return xml.tostring(suites, "utf-8", xml_declaration=True).decode() + "\n"
 
 
 def as_tap(report):
