@@ -5,9 +5,13 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import pathlib
+import select
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,11 +25,16 @@ USAGE = 2
 INFRASTRUCTURE = 69
 SKIPPED = 77
 INTERRUPTED = 130
+# 128 + SIGPIPE, as a shell shows it for git and coreutils whose reader has gone.
+READER_GONE = 141
 
-# Seconds between signs of life where there is no terminal to redraw.
+# Seconds between progress messages where there is no terminal to redraw.
 _SHOW_EVERY = 20
 
-MAKE_ROOM = "free some space (2 GiB are enough), or set UIO_BUILD_DIR to a folder on another disk"
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
+# In a build directory: backup programs know the first line, devtools/clean the second.
+_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Made by dpdk-uio-secondary.\n"
+MAKE_ROOM = "free 2 GiB, or set UIO_BUILD_DIR to a directory on another disk"
 
 
 class Problem(Exception):
@@ -59,7 +68,7 @@ class Skip(Problem):
 def entry(main):
     """Run a command's main(argv) and turn its result or Problem into the exit code."""
     name = os.path.basename(sys.argv[0])
-    # A killed terminal or CI job must unwind like Ctrl-C: children ended, files whole.
+    # A killed terminal or CI job must unwind like Ctrl-C: children ended, files complete.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _interrupt)
@@ -67,96 +76,199 @@ def entry(main):
     for name_of_git in ("DIR", "WORK_TREE", "INDEX_FILE", "OBJECT_DIRECTORY", "COMMON_DIR",
                         "NAMESPACE", "PREFIX", "CEILING_DIRECTORIES"):
         os.environ.pop(f"GIT_{name_of_git}", None)
+    # Children run in other directories, where a relative path would name another one.
+    if os.environ.get("UIO_BUILD_DIR"):
+        os.environ["UIO_BUILD_DIR"] = str(build_path())
     try:
-        sys.exit(main(sys.argv[1:]) or PASSED)
+        code = _run(_print_version if sys.argv[1:] == ["--version"] else main, name)
+    except BrokenPipeError:
+        code = READER_GONE
+    try:
+        print(end="", flush=True)
+    except OSError:
+        # The interpreter flushes once more when it ends, and would end with a code of its own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _run(main, name):
+    try:
+        try:
+            return main(sys.argv[1:]) or PASSED
+        finally:
+            print(end="", flush=True)
     except Problem as problem:
-        sys.stdout.flush()
         say(f"{name}: {problem}")
-        sys.exit(problem.code)
+        return problem.code
     except KeyboardInterrupt:
         say(f"{name}: interrupted")
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
     except OSError as error:
-        advice = ""
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            advice = f": {MAKE_ROOM}"
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            advice = ": not for this user to write; set UIO_BUILD_DIR to a folder that is"
-        where = f" ({error.filename})" if error.filename else ""
-        say(f"{name}: {error.strerror}{where}{advice}")
-        sys.exit(INFRASTRUCTURE)
+        if isinstance(error, BrokenPipeError) and _reader_gone():
+            raise
+        say(f"{name}: {_explain(error)}")
+        return INFRASTRUCTURE
     except Exception:
-        # A defect of ours is no verdict.
+        # A defect of this project is no verdict.
+        end_line()
         traceback.print_exc()
-        sys.exit(INFRASTRUCTURE)
+        return INFRASTRUCTURE
 
 
-_interrupts = {"held": False, "pending": False}
+def _print_version(_argv):
+    """The commit of this project; that of a repository which it is a part of says nothing."""
+    version = ""
+    if (TOP / ".git").exists():
+        with contextlib.suppress(OSError):
+            version = subprocess.run(["git", "-C", TOP, "describe", "--always", "--dirty"],
+                                     capture_output=True, text=True).stdout.strip()
+    print(f"dpdk-uio-secondary {version or 'unknown'}")
+
+
+def _reader_gone():
+    """Whether the pipe that standard output goes to has no reader."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
+
+
+def _explain(error):
+    """What an OSError means for the user, and what to do where that is known."""
+    text = (error.strerror or str(error)).lower()
+    if isinstance(error.filename, (str, bytes)):
+        path = os.fsdecode(error.filename)
+        text = f"{path}: {text}"
+        if error.errno in _NOT_WRITABLE and pathlib.Path(path).is_relative_to(build_path()):
+            return f"cannot write {text}; set UIO_BUILD_DIR to a writable directory"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        text += f"; {MAKE_ROOM}"
+    return text
+
+
+_interrupts = {"held": False, "pending": False, "message": ""}
 
 
 def _interrupt(_number, _frame):
     _interrupts["pending"] = _interrupts["held"]
     if not _interrupts["held"]:
         raise KeyboardInterrupt
+    if _interrupts["message"]:
+        say(_interrupts["message"])
 
 
 @contextlib.contextmanager
-def interrupts_held():
-    """Put off an interrupt to the end of the block, which must be short."""
-    _interrupts["held"] = True
+def interrupts_held(message=""):
+    """Put off an interrupt to the end of the block, which is short or has a message to say why."""
+    outer = dict(_interrupts)
+    _interrupts.update(held=True, message=message or outer["message"])
     try:
         yield
     finally:
-        _interrupts["held"] = False
-        if _interrupts["pending"]:
+        _interrupts.update(held=outer["held"], message=outer["message"])
+        if _interrupts["pending"] and not outer["held"]:
             _interrupts["pending"] = False
             raise KeyboardInterrupt
 
 
+_line = {"open": False}
+
+
+def end_line():
+    """End the line of a step on the terminal, so that other output starts on a line of its own."""
+    if _line["open"]:
+        print(file=sys.stderr, flush=True)
+    _line["open"] = False
+
+
 def say(text):
-    """A line to the person, apart from the command's output."""
+    """A line for the user, apart from the command's output."""
+    end_line()
     print(text, file=sys.stderr, flush=True)
+
+
+def verdict(text, passed):
+    """The text in green or red where standard output is a terminal and NO_COLOR is not set."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\x1b[{32 if passed else 31}m{text}\x1b[0m"
 
 
 @contextlib.contextmanager
 def step(what):
     """Announce work that takes more than a moment, and how long it took.
 
-    Yields a function that shows how far the work is: at once on a terminal, else now and then.
+    Yields a function that shows the progress: at once on a terminal, else every few seconds.
     """
     started = shown = time.monotonic()
     tty = sys.stderr.isatty()
 
+    def show(text):
+        if not tty:
+            say(text)
+            return
+        print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+        _line["open"] = True
+
     def progress(how_far):
         nonlocal shown
         now = time.monotonic()
-        if tty:
-            print(f"\r  {what} ... {how_far}\x1b[K", end="", file=sys.stderr, flush=True)
-        elif now - shown >= _SHOW_EVERY:
+        if tty or now - shown >= _SHOW_EVERY:
             shown = now
-            say(f"  {what} ... {how_far}")
+            show(f"  {what} ... {how_far}")
 
-    print(f"  {what} ...", end="" if tty else "\n", file=sys.stderr, flush=True)
+    end_line()
+    show(f"  {what} ...")
     try:
         yield progress
     except BaseException:
-        if tty:
-            print(file=sys.stderr, flush=True)
+        end_line()
         raise
-    done = f"  {what} ... {time.monotonic() - started:.1f} s"
-    print(f"\r{done}\x1b[K" if tty else done, file=sys.stderr, flush=True)
+    show(f"  {what} ... {time.monotonic() - started:.1f} s")
+    end_line()
+
+
+def build_path():
+    """The build directory, whether it is there or not."""
+    base = os.environ.get("UIO_BUILD_DIR")
+    return pathlib.Path(base).resolve() if base else TOP / "build"
 
 
 def build_dir(*parts):
     """A folder below the build directory, made if missing. All that is generated lives there."""
-    base = os.environ.get("UIO_BUILD_DIR")
-    path = pathlib.Path(base).resolve() if base else TOP / "build"
-    path = path.joinpath(*parts)
+    base = build_path()
+    if not base.is_dir() or not os.listdir(base):
+        replace_file(base / "CACHEDIR.TAG", _TAG)
+    path = base.joinpath(*parts)
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def is_build_dir(path):
+    """Whether build_dir() made a directory: what is in it is generated, and may be removed."""
+    tag = path / "CACHEDIR.TAG"
+    return path == TOP / "build" or tag.is_file() and tag.read_bytes() == _TAG.encode()
+
+
+@contextlib.contextmanager
+def locked(path, doing):
+    """No other process is in a block with this lock file meanwhile; a wait is announced."""
+    with open(path, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"  waiting for another command that is {doing}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def age(path):
+    """How old a file or folder is, in words."""
+    seconds = max(0, time.time() - os.stat(path).st_mtime)
+    for name, unit in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= unit:
+            count = int(seconds // unit)
+            return f"{count} {name}{'s' * (count > 1)}"
+    return "less than a minute"
 
 
 def replace_file(path, data, mode=None):
@@ -187,15 +299,23 @@ def replace_file(path, data, mode=None):
 @contextlib.contextmanager
 def fresh_dir(path):
     """Fill a folder under a temporary name; it takes the place of `path` only when complete."""
-    import shutil
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = pathlib.Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    old = staging.with_name(f"{staging.name}.old")
     try:
         os.chmod(staging, 0o755)
         yield staging
-        if path.exists():
-            shutil.rmtree(path)
-        os.rename(staging, path)
+        with interrupts_held():
+            if path.exists():
+                os.rename(path, old)
+            try:
+                os.rename(staging, path)
+            except BaseException:
+                if old.exists():
+                    os.rename(old, path)
+                raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)

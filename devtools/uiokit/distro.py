@@ -3,22 +3,26 @@
 
 """The distribution: missing programs, and packages fetched without touching the machine's apt."""
 
+import contextlib
+import importlib
 import os
 import pathlib
 import re
 import shutil
+import sys
 import time
 
 from . import common, process
 
 _LISTS_MAX_AGE = 24 * 3600
+_PYTHON_MODULES = "/usr/lib/python3/dist-packages"
 
 
 def need(programs):
     """Make sure that programs exist. `programs` maps a name or absolute path to its package.
 
-    Missing ones are installed where this user may (Debian/Ubuntu, root or passwordless sudo);
-    otherwise Infrastructure names the command that installs them.
+    Missing ones are installed where this user may (Debian/Ubuntu, root or passwordless sudo) and
+    UIO_NO_INSTALL is not set; otherwise Infrastructure names the command that installs them.
     """
     missing = {name: package for name, package in programs.items()
                if not (os.path.exists(name) if os.path.isabs(name) else shutil.which(name))}
@@ -28,26 +32,47 @@ def need(programs):
 
 def install(packages, why):
     """Install packages, or say exactly how to."""
-    command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
+    # Of two commands that install at the same time, the second waits for the first.
+    command = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-y",
+               "--no-install-recommends", *packages]
     if shutil.which("apt-get") is None:
         raise common.Infrastructure(
             f"{why}; this is not Debian or Ubuntu: install what provides them "
-            f"(Debian calls it {' '.join(packages)})")
-    if os.geteuid() == 0:
-        prefix = []
-    elif shutil.which("sudo") and process.run(["sudo", "-n", "true"], check=False).returncode == 0:
-        prefix = ["sudo", "-n"]
-    else:
+            f"(Debian's packages: {' '.join(packages)})")
+    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    if os.environ.get("UIO_NO_INSTALL") or sudo and (
+            not shutil.which("sudo") or process.run([*sudo, "true"], check=False).returncode != 0):
+        word = "sudo " * bool(sudo)
         raise common.Infrastructure(
-            f"{why}; run: sudo apt-get update && sudo {' '.join(command)}")
-    env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-    if prefix:
-        prefix += ["env", "DEBIAN_FRONTEND=noninteractive"]
-    with common.step(f"installing {' '.join(packages)} ({why})"):
-        if process.run(prefix + command, env=env, check=False).returncode != 0:
+            f"{why}; run: {word}apt-get update && {word}apt-get install -y "
+            f"--no-install-recommends {' '.join(packages)}")
+    common.say(f"  {why}; installing {' '.join(packages)} and what they depend on "
+               "(to prevent this: --no-install, or UIO_NO_INSTALL=1)")
+    prefix = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive"]
+    # A package manager that is killed leaves packages half configured.
+    with common.step("installing packages"), common.interrupts_held(
+            "  interrupted: waiting for the package manager to finish"):
+        if process.run(prefix + command, check=False).returncode != 0:
             # Package lists absent or older than the mirror.
-            process.run(prefix + ["apt-get", "update"], env=env)
-            process.run(prefix + command, env=env)
+            process.run([*prefix, "apt-get", "update"])
+            process.run(prefix + command)
+
+
+def python_module(name, package):
+    """Import a Python module; the distribution's package is installed if the module is missing.
+
+    The running python3 need not be the distribution's, whose modules it does not find by itself.
+    """
+    for attempt in ("as it is", "distribution's modules", "installed"):
+        if attempt == "installed":
+            install([package], f"missing: Python module {name}")
+        if attempt != "as it is" and _PYTHON_MODULES not in sys.path:
+            sys.path.append(_PYTHON_MODULES)
+        importlib.invalidate_caches()
+        with contextlib.suppress(ModuleNotFoundError):
+            return importlib.import_module(name)
+    raise common.Infrastructure(f"python3 does not find the module {name} after {package} was "
+                                f"installed: install it for {sys.executable}")
 
 
 def apt_get(*args, cwd=None):
@@ -61,20 +86,20 @@ def apt_cache(*args):
 
 
 def machine_sources(etc=pathlib.Path("/etc/apt"), codename=None):
-    """The machine's own sources of its distribution, source packages switched on, as deb822 text.
+    """The machine's own sources of its distribution, with source packages, as deb822 text.
 
-    Third-party sources are left out: they need not be reachable, and may lack source packages.
+    Third-party sources are left out: they may be unreachable, or lack source packages.
     """
     codename = codename or os_release().get("VERSION_CODENAME", "")
     stanzas = []
     for path in sorted([*etc.glob("*.sources"), *etc.glob("sources.list.d/*.sources")]):
-        text = re.sub(r"(?m)^#.*\n?", "", path.read_text())
+        text = re.sub(r"(?m)^#.*\n?", "", path.read_text(errors="replace"))
         for stanza in re.split(r"\n\s*\n", text):
             # Values go through as they are: Signed-By may hold a whole key.
             stanzas.append(dict((key.lower(), value.strip()) for key, value in
                                 re.findall(r"(?ms)^([\w-]+):(.*?)(?=^\S|\Z)", stanza)))
     for path in sorted([*etc.glob("sources.list"), *etc.glob("sources.list.d/*.list")]):
-        for line in path.read_text().splitlines():
+        for line in path.read_text(errors="replace").splitlines():
             match = re.match(r"deb\s+(?:\[(.*?)\]\s+)?(\S+)\s+(\S+)\s+([^#]+)", line)
             if match:
                 options, uri, suite, components = match.groups()
@@ -101,28 +126,39 @@ def machine_sources(etc=pathlib.Path("/etc/apt"), codename=None):
 def os_release(path="/etc/os-release"):
     """/etc/os-release as a dict; empty where there is none."""
     try:
-        text = pathlib.Path(path).read_text()
+        text = pathlib.Path(path).read_text(errors="replace")
     except OSError:
         return {}
     return {key: value.strip('"') for key, value in re.findall(r"(?m)^(\w+)=(.*)$", text)}
+
+
+def refresh_lists():
+    """Have the next use of apt fetch the package lists, however old they are."""
+    (common.build_dir("apt") / "updated").unlink(missing_ok=True)
 
 
 def _apt(program, *args, cwd=None):
     if shutil.which(program) is None:
         raise common.Infrastructure(
             f"no {program} here: give a DPDK tree with --dpdk PATH and a kernel with --kernel PATH")
-    state = common.build_dir("apt")
-    config = state / "apt.conf"
-    env = dict(os.environ, APT_CONFIG=str(config), LC_ALL="C.UTF-8")
-    lists = common.build_dir("apt", "state", "lists")
     sources = machine_sources()
     if not sources:
         raise common.Infrastructure(
             "no package source of this distribution's main section in /etc/apt: "
             "give a DPDK tree with --dpdk PATH and a kernel with --kernel PATH")
-    changed = common.replace_file(state / "sources.list.d" / "machine.sources", sources)
+    state = common.build_dir("apt")
+    with common.locked(state / "lock", "fetching packages"):
+        env = dict(os.environ, APT_CONFIG=str(state / "apt.conf"), LC_ALL="C.UTF-8")
+        _update(state, sources, env)
+        return process.run([program, *args], cwd=cwd, env=env).stdout
+
+
+def _update(state, sources, env):
+    """Set the private apt state up, and fetch the package lists if they are old."""
+    lists = common.build_dir("apt", "state", "lists")
     common.build_dir("apt", "cache", "archives", "partial")
-    common.replace_file(config, "\n".join([
+    changed = common.replace_file(state / "sources.list.d" / "machine.sources", sources)
+    common.replace_file(state / "apt.conf", "\n".join([
         f'Dir::State "{state}/state";',
         'Dir::State::status "/var/lib/dpkg/status";',
         f'Dir::Cache "{state}/cache";',
@@ -140,4 +176,3 @@ def _apt(program, *args, cwd=None):
         elif not any(lists.glob("*_Sources*")):
             raise common.Infrastructure(f"cannot fetch package lists:\n{done.stderr.strip()}\n"
                                         "check the network and the sources in /etc/apt")
-    return process.run([program, *args], cwd=cwd, env=env).stdout

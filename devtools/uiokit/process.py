@@ -20,7 +20,7 @@ from . import common
 def running(argv, **options):
     """A subprocess.Popen in a session of its own, ended with the block, with all that it started.
 
-    An interrupt while it starts is held back until there is something to end.
+    An interrupt while it starts is put off until there is a process to end.
     """
     process = None
     try:
@@ -38,14 +38,20 @@ def running(argv, **options):
 
 
 def _end(process):
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=3)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    # A further interrupt during the wait must not keep SIGKILL from what ignores SIGTERM.
+    with common.interrupts_held():
+        if process.poll() is None:
+            _signal(process, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=3)
+        _signal(process, signal.SIGKILL)
+        process.wait()
+
+
+def _signal(process, number):
+    # What sudo runs is another user's; it is waited for.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
 
 
 def run(argv, *, log=None, cwd=None, env=None, stdin=None, check=True,

@@ -97,13 +97,13 @@ def run(monkeypatch, tmp_path, capsys):
     done = []
     monkeypatch.setattr(distro, "need", lambda _: done.append("install"))
     monkeypatch.setattr(guest_kernel, "obtain", lambda *_, **__: done.append("kernel"))
-    monkeypatch.setattr(source, "get", lambda path=None, **_: types.SimpleNamespace(
+    monkeypatch.setattr(source, "get", lambda *_: types.SimpleNamespace(
         text="22.11.11", path=tmp_path))
 
     def run(*argv, diagnosis="affected", **outputs):
         folders = [name for name in (variants.STOCK, variants.PATCHED)
                    if name == variants.STOCK or diagnosis == "affected"]
-        monkeypatch.setattr(variants, "Build", lambda *_: types.SimpleNamespace(
+        monkeypatch.setattr(variants, "Build", lambda *_, **__: types.SimpleNamespace(
             diagnosis=diagnosis, evidence="x.c:1", program=lambda: "dpdk-test",
             variants=lambda: {name: name for name in folders}))
 

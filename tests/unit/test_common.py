@@ -2,16 +2,22 @@
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
 import errno
+import fcntl
+import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
+from conftest import git, write
 
 from uiokit import common, process
+from uiokit.cli import clean
 
 
 def ended(main):
@@ -38,6 +44,117 @@ def test_a_git_hook_s_repository_is_none_of_ours(monkeypatch):
     monkeypatch.setenv("GIT_INDEX_FILE", "/nowhere/index")
     ended(lambda _argv: None)
     assert "GIT_INDEX_FILE" not in os.environ
+
+
+@pytest.mark.parametrize("where, advised", [("/etc/shadow", False), ("build/file", True)])
+def test_only_the_build_directory_is_said_to_be_movable(tmp_path, capsys, where, advised):
+    where = str(tmp_path / where)
+    ended(raising(PermissionError(errno.EACCES, "Permission denied", where)))
+    said = capsys.readouterr().err
+    assert where in said and "permission denied" in said
+    assert ("UIO_BUILD_DIR" in said) == advised
+
+
+def test_a_relative_build_directory_is_the_same_for_children(tmp_path, monkeypatch):
+    monkeypatch.setenv("UIO_BUILD_DIR", "relative")
+    monkeypatch.chdir(tmp_path)
+    ended(lambda _argv: None)
+    assert os.environ["UIO_BUILD_DIR"] == str(tmp_path / "relative")
+
+
+def test_a_build_directory_that_is_a_file_is_named(tmp_path, monkeypatch, capsys):
+    write(tmp_path, {"file": ""})
+    monkeypatch.setenv("UIO_BUILD_DIR", str(tmp_path / "file"))
+    assert ended(lambda _argv: common.build_dir("a")) == common.INFRASTRUCTURE
+    assert "set UIO_BUILD_DIR" in capsys.readouterr().err
+
+
+def test_clean_removes_what_build_dir_made(tmp_path, capsys):
+    write(common.build_dir("dpdk"), {"objects/a": "x" * 2**20})
+    clean.main([])
+    assert "removed 1 MiB" in capsys.readouterr().out
+    assert os.listdir(tmp_path / "build") == []
+    clean.main([])
+
+
+def test_clean_refuses_a_directory_that_was_there_before(tmp_path):
+    write(tmp_path / "build", {"thesis": ""})
+    common.build_dir("dpdk")
+    with pytest.raises(common.Usage, match="not made by this project"):
+        clean.main([])
+    assert (tmp_path / "build/thesis").exists()
+
+
+def test_a_reader_that_has_gone_ends_a_command_quietly():
+    for argument in ("list", "--version"):
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run([common.TOP / "devtools/series", argument], stdout=writer,
+                              stderr=subprocess.PIPE, text=True)
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (common.READER_GONE, "")
+
+
+def test_another_broken_pipe_is_not_taken_for_the_reader_s(capfd):
+    assert ended(raising(BrokenPipeError(errno.EPIPE, "Broken pipe"))) == common.INFRASTRUCTURE
+    assert "broken pipe" in capfd.readouterr().err
+
+
+def test_version_is_that_of_a_checkout_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["series", "--version"])
+    monkeypatch.setattr(common, "TOP", tmp_path / "vendored")
+    write(common.TOP, {"file": ""})
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "vendored")
+    git(tmp_path, "commit", "-q", "-m", "import")
+    assert ended(None) == common.PASSED
+    assert capsys.readouterr().out == "dpdk-uio-secondary unknown\n"
+    monkeypatch.setattr(common, "TOP", tmp_path)
+    ended(None)
+    assert git(tmp_path, "rev-parse", "--short", "HEAD") in capsys.readouterr().out
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_message_in_a_step_starts_a_line(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with common.step("outer") as progress:
+        progress("[1/2]")
+        common.say("a message")
+        with common.step("inner"):
+            pass
+    lines = sys.stderr.getvalue().replace("\x1b[K", "").split("\n")
+    assert [line.split("\r")[-1].split(" ... ")[0] for line in lines] == [
+        "  outer", "a message", "  inner", "  outer", ""]
+
+
+def test_colour_is_for_a_terminal_that_wants_it(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert common.verdict("PASS", True) == "PASS"
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    assert common.verdict("PASS", True) == "\x1b[32mPASS\x1b[0m"
+    assert common.verdict("FAIL", False) == "\x1b[31mFAIL\x1b[0m"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert common.verdict("PASS", True) == "PASS"
+
+
+def test_the_second_to_want_a_lock_waits_and_says_so(tmp_path, capsys):
+    with open(tmp_path / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        threading.Timer(0.2, fcntl.flock, (lock, fcntl.LOCK_UN)).start()
+        with common.locked(tmp_path / "lock", "building"):
+            assert "waiting for another command that is building" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds, text", [(5, "less than a minute"), (60, "1 minute"),
+                                           (7300, "2 hours"), (260000, "3 days")])
+def test_age_in_words(tmp_path, seconds, text):
+    os.utime(tmp_path, (time.time() - seconds,) * 2)
+    assert common.age(tmp_path) == text
 
 
 def test_full_disk_says_what_to_do(capsys):
@@ -75,6 +192,43 @@ def test_fresh_dir_is_whole_or_absent(tmp_path):
     assert os.listdir(tmp_path / "parent") == []
 
 
+@pytest.mark.parametrize("number", range(1, 6))
+def test_an_interrupted_fresh_dir_leaves_the_old_or_the_new(tmp_path, monkeypatch, number):
+    def interrupted(real):
+        def call(*args, **keywords):
+            calls.append(args)
+            if len(calls) == number:
+                os.kill(os.getpid(), signal.SIGINT)
+            return real(*args, **keywords)
+        return call
+
+    def replace(_argv):
+        with common.fresh_dir(tmp_path / "d") as folder:
+            write(folder, {"a": "new"})
+
+    calls = []
+    write(tmp_path / "d", {"a": "old"})
+    monkeypatch.setattr(os, "rename", interrupted(os.rename))
+    monkeypatch.setattr(shutil, "rmtree", interrupted(shutil.rmtree))
+    assert ended(replace) == (common.INTERRUPTED if len(calls) >= number else common.PASSED)
+    assert (tmp_path / "d/a").read_text() in ("old", "new")
+
+
+def test_a_fresh_dir_that_cannot_be_moved_in_leaves_the_old(tmp_path, monkeypatch):
+    def rename(source, target):
+        if target == tmp_path / "d" and not str(source).endswith(".old"):
+            raise OSError(errno.EIO, "Input/output error")
+        real(source, target)
+
+    real = os.rename
+    write(tmp_path / "d", {"a": "old"})
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(OSError):
+        with common.fresh_dir(tmp_path / "d"):
+            pass
+    assert (tmp_path / "d/a").read_text() == "old" and os.listdir(tmp_path / "d") == ["a"]
+
+
 def test_failed_program_is_quoted():
     with pytest.raises(common.Infrastructure) as caught:
         process.run(["sh", "-c", "echo because; exit 3"])
@@ -91,25 +245,42 @@ def test_missing_program_is_named():
         process.run(["no-such-program"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_ends_children_too(tmp_path, number):
+@pytest.mark.parametrize("number, shell", [
+    (signal.SIGINT, "sleep 60 & wait"), (signal.SIGTERM, "sleep 60 & wait"),
+    # The second one comes while the command waits for what ignores SIGTERM.
+    (signal.SIGTERM, "trap '' TERM; while :; do sleep 0.1; done")])
+def test_interrupts_end_children_too(tmp_path, number, shell):
     note = tmp_path / "pid"
     script = textwrap.dedent(f"""
         import sys
         sys.path.insert(0, {str(common.TOP / 'devtools')!r})
         from uiokit import common, process
-        common.entry(lambda argv: process.run(["sh", "-c", "echo $$ >{note}; sleep 60 & wait"]))
+        common.entry(lambda argv: process.run(["sh", "-c", {f'echo $$ >{note}; {shell}'!r}]))
         """)
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
     deadline = time.monotonic() + 10
     while not (note.exists() and note.read_text().strip()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(number)
+    for _ in range(1 + ("trap" in shell)):
+        process.send_signal(number)
+        time.sleep(0.5)
     assert process.wait(timeout=10) == common.INTERRUPTED
     assert b"interrupted" in process.stderr.read()
     with pytest.raises(ProcessLookupError):
         os.kill(int(note.read_text()), 0)
+
+
+def test_a_child_of_another_user_is_waited_for(monkeypatch):
+    def interrupted(_argv):
+        with process.running(["sleep", "0.1"]):
+            raise KeyboardInterrupt
+
+    def refused(_pid, _number):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "killpg", refused)
+    assert ended(interrupted) == common.INTERRUPTED
 
 
 def test_interrupt_while_a_program_starts_ends_it(monkeypatch):

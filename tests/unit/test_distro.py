@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
+import argparse
 import os
+import pathlib
 import shutil
+import sys
+import threading
+import time
 
 import pytest
 from conftest import write
+from test_common import ended
 
 from uiokit import common, distro
+from uiokit.cli import arguments
+from uiokit.dpdk import source, variants
 
 DEB822 = """\
 # a comment
@@ -69,3 +77,128 @@ def test_missing_program_elsewhere_names_the_package(monkeypatch):
 def test_nothing_missing_installs_nothing(monkeypatch):
     monkeypatch.setattr(distro, "install", None)
     distro.need({"sh": "dash", "/bin/sh": "dash"})
+
+
+def test_python_module_is_found_among_the_distribution_s(tmp_path, monkeypatch):
+    write(tmp_path, {"of_the_distribution.py": "value = 1\n"})
+    monkeypatch.setattr(distro, "_PYTHON_MODULES", str(tmp_path))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(distro, "install", None)
+    assert distro.python_module("of_the_distribution", "python3-of").value == 1
+
+
+def test_missing_python_module_is_installed(tmp_path, monkeypatch):
+    def install(packages, why):
+        assert packages == ["python3-of"] and "installed_now" in why
+        write(tmp_path, {"installed_now/part.py": "value = 2\n"})
+
+    monkeypatch.setattr(distro, "_PYTHON_MODULES", str(tmp_path))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(distro, "install", install)
+    assert distro.python_module("installed_now.part", "python3-of").value == 2
+    with pytest.raises(common.Infrastructure, match="no_such_module"):
+        monkeypatch.setattr(distro, "install", lambda *_: None)
+        distro.python_module("no_such_module", "python3-of")
+
+
+@pytest.fixture
+def apt_get(tmp_path, monkeypatch):
+    """An apt-get that does what a test says; returns a function that sets it."""
+    def set_to(script):
+        path = tmp_path / "bin/apt-get"
+        write(tmp_path, {"bin/apt-get": f"#!/bin/sh\ncd {tmp_path}\n{script}\n"})
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    return set_to
+
+
+def test_what_will_be_installed_is_said_first(apt_get, tmp_path, capsys):
+    apt_get('echo "$@" >>said')
+    distro.need({"no-such-program": "a-package"})
+    said = capsys.readouterr().err.splitlines()[0]
+    assert "no-such-program" in said and "installing a-package" in said and "--no-install" in said
+    assert "install -y --no-install-recommends a-package" in (tmp_path / "said").read_text()
+
+
+def test_no_install_names_the_command_and_does_not_run_it(apt_get, tmp_path, monkeypatch):
+    monkeypatch.setenv("UIO_NO_INSTALL", "")
+    apt_get("touch ran")
+    parser = argparse.ArgumentParser()
+    arguments.add_dpdk(parser)
+    parser.parse_args(["--no-install"])
+    with pytest.raises(common.Infrastructure) as caught:
+        distro.need({"no-such-program": "a-package"})
+    assert "run: apt-get update && apt-get install -y --no-install-recommends a-package" \
+        in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_interrupted_install_goes_on_to_its_end(apt_get, tmp_path, capsys):
+    apt_get("kill -INT $PPID; sleep 0.3; touch installed")
+    assert ended(lambda _argv: distro.install(["a-package"], "missing: it")) == common.INTERRUPTED
+    assert (tmp_path / "installed").exists()
+    assert "waiting for the package manager" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name, text", [("a.list", "deb \udcff bookworm main\n"),
+                                        ("a.sources", DEB822 + "X: \udcff\n")])
+def test_a_source_that_is_not_utf8_is_read(tmp_path, name, text):
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / "sources.list.d" / name).write_bytes(text.encode(errors="surrogateescape"))
+    assert "Types: deb deb-src" in distro.machine_sources(tmp_path, "bookworm")
+
+
+@pytest.fixture
+def fetched(make_tree, monkeypatch):
+    """A stand-in for apt-get and dpkg-source; returns the list of what was fetched."""
+    def download(*args, cwd):
+        time.sleep(0.2)
+        fetched.append(args)
+        write(pathlib.Path(cwd), {"dpdk_22.11.11-1.dsc": ""})
+
+    fetched, tree = [], make_tree().path
+    monkeypatch.setattr(distro, "apt_get", download)
+    monkeypatch.setattr(distro, "need", lambda _programs: None)
+    monkeypatch.setattr(source.process, "run",
+                        lambda argv, cwd: shutil.copytree(tree, argv[-1]))
+    return fetched
+
+
+def test_a_cached_source_is_said_to_be_one(fetched, capsys):
+    folder = source.get().path
+    assert folder.name == "dpdk-22.11.11-1" and "--refresh" not in capsys.readouterr().err
+    os.utime(folder, (time.time() - 3 * 86400,) * 2)
+    assert source.get().path == folder and len(fetched) == 1
+    said = capsys.readouterr().err
+    assert "DPDK 22.11.11 (" in said and "fetched 3 days ago; --refresh to fetch again" in said
+
+
+def test_refresh_fetches_the_source_and_the_lists_again(fetched):
+    folder = source.get().path
+    os.utime(folder, (1, 1))
+    (common.build_dir("apt") / "updated").touch()
+    source.get(refresh=True)
+    assert len(fetched) == 2 and folder.stat().st_mtime > 1
+    assert not (common.build_dir("apt") / "updated").exists()
+
+
+def test_two_commands_at_once_fetch_the_source_once(fetched):
+    threads = [threading.Thread(target=source.get) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(fetched) == 1
+
+
+def test_a_source_package_without_description_is_no_traceback(fetched, monkeypatch):
+    monkeypatch.setattr(distro, "apt_get", lambda *_, **__: None)
+    with pytest.raises(common.Infrastructure, match="expected one .dsc file"):
+        source.get()
+
+
+def test_a_given_tree_needs_nothing_of_debian(make_tree, monkeypatch):
+    monkeypatch.setattr(distro, "need", None)
+    assert source.get(make_tree().path).text == "22.11.11"
+    assert not set(source.NEED) & set(variants.NEED)

@@ -10,7 +10,8 @@ import pytest
 from conftest import write
 
 from uiokit import common
-from uiokit.dpdk import install, variants
+from uiokit.cli import dpdk
+from uiokit.dpdk import install, source, variants
 
 LIBS = """\
 optional_libs = [
@@ -65,6 +66,36 @@ def test_what_is_somebody_s_stays(tree, tmp_path, there):
         install.install(tree, "spdk", tmp_path / "a", variants.PATCHED)
     assert [str(path.relative_to(tmp_path / "a")) for path in (tmp_path / "a").rglob("*")
             if path.is_file()] == list(there)
+
+
+def test_a_symbolic_link_is_followed(tree, tmp_path):
+    (tmp_path / "link").symlink_to("target")
+    for _ in range(2):
+        install.install(tree, "spdk", tmp_path / "link", variants.PATCHED)
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "target" / install.MARK).is_file()
+
+
+@pytest.mark.parametrize("prefix", ["file", "file/below", "loop", "/", "", "/proc", "full"])
+def test_a_wrong_prefix_is_found_before_anything_else(tmp_path, monkeypatch, prefix):
+    write(tmp_path, {"file": "", "full/theirs": ""})
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(source, "get", None)
+    with pytest.raises(common.Usage, match="--prefix"):
+        dpdk.main(["install", "--profile", "spdk", "--prefix", prefix])
+
+
+def test_a_folder_that_may_not_be_written_is_found_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    with pytest.raises(common.Usage, match="not writable"):
+        install.checked_prefix(tmp_path / "a")
+
+
+def test_a_library_list_that_is_not_understood_is_named(tree):
+    write(tree.path, {"lib/meson.build": ""})
+    (tree.path / "meson_options.txt").write_bytes(b"\xff")
+    with pytest.raises(common.Usage, match="optional_libs"):
+        install.PROFILES["spdk"][1](tree)
 
 
 def test_an_install_that_fails_leaves_the_last_one(tree, tmp_path, monkeypatch):

@@ -2,12 +2,13 @@
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
 import os
+import subprocess
 
 import pytest
 from conftest import write
 
-from uiokit import common
-from uiokit.dpdk import variants
+from uiokit import common, process
+from uiokit.dpdk import partial, variants
 from uiokit.series import dpdk_tree, patchset, scratch
 
 
@@ -86,6 +87,107 @@ def test_an_interrupted_preparation_is_put_right(build, monkeypatch):
     monkeypatch.setattr(common, "replace_file", real)
     prepare(build, ["test"])
     assert "attach" not in prepared(build, dpdk_tree.COMMON)
+
+
+def test_a_record_that_is_no_json_counts_as_none(build):
+    prepare(build, ["fix"])
+    write(build.root, {"prepared.json": "{"})
+    prepare(build, ["test"])
+    assert "attach" not in prepared(build, dpdk_tree.COMMON)
+
+
+def test_untracked_files_of_a_checkout_are_named(make_tree, payload, monkeypatch, capsys):
+    monkeypatch.setattr(variants, "build_environment", lambda: dict(os.environ))
+    build = variants.Build(make_tree(is_git=True))
+    write(build.tree.path, {"lib/new.c": ""})
+    prepare(build, ["fix"])
+    assert "1 untracked files are left out, such as lib/new.c" in capsys.readouterr().err
+    assert not (build.source / "lib/new.c").exists()
+
+
+NINJA = """\
+rule c_COMPILER
+  command = cc -I../tree/lib/eal -MD -MF $out.d -c $in -o $out
+  depfile = $out.d
+  deps = gcc
+rule c_LIBRARY
+  command = cc -shared $in -o $out
+rule c_LINKER
+  command = cc $in lib/librte_eal.so.1 lib/librte_acl.so.1 -Wl,-rpath,$$ORIGIN/../lib -o $out
+rule generate
+  command = touch build.ninja
+  generator = 1
+build build.ninja: generate
+"""
+SOURCES = {
+    "test.c": "#include <rte_eal.h>\nint test_a(void);\nint main(void)\n{\n"
+              "\treturn test_a() + rte_eal_init();\n}\n",
+    "commands.c": "int commands;\n",
+    "test_a.c": "int helper(void);\nint\ntest_a(void)\n{\n\treturn helper();\n}\n",
+    "helper.c": "int\nhelper(void)\n{\n\treturn 0;\n}\n",
+    "other.c": "static int\nhelper(void)\n{\n\treturn 1;\n}\n"
+               "int\nother(void)\n{\n\treturn helper();\n}\n"}
+
+
+@pytest.fixture
+def objects(tmp_path):
+    """A build directory as meson makes one for dpdk-test, with two libraries; nothing is built."""
+    write(tmp_path / "tree/app/test", SOURCES)
+    write(tmp_path / "tree/lib", {"eal/rte_eal.h": "int rte_eal_init(void);\n", "acl/acl.c": "",
+                                  "eal/eal.c": "int rte_eal_init(void) { return 0; }\n"})
+    text, made = NINJA, []
+    for name in SOURCES:
+        made.append(f"app/test/{name}.o")
+        text += f"build {made[-1]}: c_COMPILER ../tree/app/test/{name}\n"
+    for name in ("eal", "acl"):
+        text += f"build lib/librte_{name}.so.1: c_LIBRARY ../tree/lib/{name}/{name}.c\n"
+    text += f"build app/dpdk-test: c_LINKER {' '.join(made)} | lib/librte_eal.so.1 " \
+        "lib/librte_acl.so.1\n"
+    write(tmp_path / "objects", {"build.ninja": text})
+    return tmp_path / "objects"
+
+
+def ninja_in(objects):
+    return lambda targets: process.run(["ninja", "-C", objects, *targets])
+
+
+def test_the_part_of_dpdk_test_that_is_referred_to(objects):
+    assert partial.build(objects, ninja_in(objects))
+    subprocess.run(["app/dpdk-test"], cwd=objects, check=True)
+    assert not (objects / "app/test/other.c.o").exists()
+    assert not (objects / "lib/librte_acl.so.1").exists()
+    # The whole is added to it.
+    done = ninja_in(objects)([]).stdout
+    assert "-c ../tree/app/test/test.c" not in done and "other.c.o" in done
+    symbols = subprocess.run(["nm", objects / "app/dpdk-test"], capture_output=True, text=True)
+    assert "T other" in symbols.stdout
+
+
+@pytest.mark.parametrize("name, found, by", [
+    ("objects/build.ninja", "test/commands.c\n", "test/other.c\n"),
+    ("objects/build.ninja", "dpdk-test:", "dpdk-tests:"),
+    # A definition in another style than DPDK's is not found.
+    ("tree/app/test/helper.c", "int\nhelper(", "int helper(")])
+def test_a_dpdk_test_that_is_built_in_another_way_is_not_built_in_part(objects, name, found, by):
+    text = (objects.parent / name).read_text()
+    assert found in text
+    write(objects.parent, {name: text.replace(found, by)})
+    assert not partial.build(objects, ninja_in(objects))
+
+
+def test_once_built_whole_it_stays_whole(build, monkeypatch):
+    def run(argv, **_keywords):
+        if argv[0] == "meson":
+            build.objects.mkdir(exist_ok=True)
+        ran.append(argv)
+
+    ran, parts = [], []
+    monkeypatch.setattr(variants.process, "run", run)
+    monkeypatch.setattr(partial, "build", lambda *_: not parts.append(1))
+    for build.only_autotest, number in ((True, 1), (True, 2), (False, 2), (True, 2)):
+        build.make("stock", build.root / "log")
+        assert len(parts) == number
+    assert [argv[0] for argv in ran] == ["meson", "ninja", "ninja"]
 
 
 def test_stock_library_of_another_base_is_stale(build):

@@ -4,13 +4,35 @@
 """Command-line options that several commands share, and the types of their values."""
 
 import argparse
+import os
 import re
 import shutil
 
 
 def add_dpdk(parser):
+    """Options of a command that builds DPDK."""
     parser.add_argument("--dpdk", metavar="PATH", help="a DPDK source tree or git checkout "
                         "(default: the distribution's source package)")
+    add_no_install(parser)
+
+
+def add_no_install(parser):
+    """The option of a command that may install packages; see distro.install()."""
+    parser.add_argument("--no-install", action=_NoInstall, nargs=0,
+                        help="install no package: if one is missing, say which and end with 69 "
+                        "(also: UIO_NO_INSTALL=1 in the environment)")
+
+
+class _NoInstall(argparse.Action):
+    def __call__(self, *_):
+        # The tests that a command starts must not install anything either.
+        os.environ["UIO_NO_INSTALL"] = "1"
+
+
+def add_refresh(parser):
+    """The option of a command that keeps what it fetched of the distribution."""
+    parser.add_argument("--refresh", action="store_true", help="fetch again what was fetched of "
+                        "the distribution before (default: use it, and say how old it is)")
 
 
 def number(least, most):

@@ -46,8 +46,8 @@ def _main(options, report):
                              file=sys.stderr if ci_report.on_stdout(options) else sys.stdout)
     distro.need({**variants.NEED, **({} if options.qemu else vm.NEED)})
     guest_kernel.obtain(options.kernel, options.modules)
-    tree = source.get(options.dpdk)
-    build = variants.Build(tree, options.sanitize)
+    tree = source.get(options.dpdk, options.refresh)
+    build = variants.Build(tree, options.sanitize, only_autotest=True)
     common.say(f"{tree}: {build.diagnosis} ({build.evidence})")
     report.dpdk = {"version": tree.text, "path": str(tree.path), "diagnosis": build.diagnosis,
                    "evidence": build.evidence}
@@ -63,7 +63,7 @@ def _main(options, report):
     for variant, folder in folders.items():
         run, never_ran = _run(variant, folder, build, options, lab_options, show)
         report.runs.append(run)
-        show(f"{variant}: {run.summary}")
+        show(f"{variant}: {common.verdict(run.summary, not _unmet(run))}")
         _show_details(run, options.verbose, show)
         if never_ran:
             raise common.Infrastructure(f"{variant}: {run.checks[0].why}; whole output: {run.log}")
@@ -71,7 +71,8 @@ def _main(options, report):
     report.ended = True
     if build.diagnosis == "not-affected":
         show("  left out: cases about config space, which a secondary of this DPDK does not have")
-    show(f"autotest: {report.result}{': ' if report.why else ''}{report.why}")
+    show(f"autotest: {common.verdict(report.result, report.result == 'PASS')}"
+         f"{': ' if report.why else ''}{report.why}")
     return {"PASS": common.PASSED, "FAIL": common.FAILED, "SKIP": common.SKIPPED}[report.result]
 
 
@@ -128,7 +129,7 @@ def judge(verdict, must_fail, chosen):
 def _result(runs):
     """(PASS, FAIL or SKIP, why) of all runs."""
     for run in runs:
-        if any(check.status in (tap.FAILED, ci_report.ERROR) for check in run.checks):
+        if _unmet(run):
             return "FAIL", f"{run.variant} {run.summary}"
     for run in runs:
         if all(check.status == tap.SKIPPED for check in run.checks):
@@ -136,9 +137,12 @@ def _result(runs):
     return "PASS", ""
 
 
+def _unmet(run):
+    return [check for check in run.checks if check.status in (tap.FAILED, ci_report.ERROR)]
+
+
 def _show_details(run, verbose, show):
-    unmet = [check for check in run.checks if check.status in (tap.FAILED, ci_report.ERROR)]
-    for check in unmet:
+    for check in _unmet(run):
         show(f"  {check.status}: {check.name}")
         match = re.fullmatch("expected (.*?), got (.*)", check.why)
         show(f"    expected: {match[1]}\n    got:      {match[2]}" if match else f"    {check.why}")
@@ -150,7 +154,7 @@ def _show_details(run, verbose, show):
             if check.status == tap.SKIPPED:
                 show(f"  skipped: {check.name}: {check.why}")
         show(f"  kernel {run.kernel}, {run.accel}, {run.seconds:.1f} s")
-    if verbose or unmet:
+    if verbose or _unmet(run):
         show(f"  whole output: {run.log}")
 
 
@@ -164,6 +168,7 @@ def parse(argv):
     add("--only", choices=(variants.STOCK, variants.PATCHED),
         help="run only this variant, and judge by it alone: it must pass")
     arguments.add_dpdk(parser)
+    arguments.add_refresh(parser)
     add("--kernel", metavar="PATH", help="the guest's kernel, a vmlinuz or a kernel .deb (default: "
         "the distribution's kernel package, not installed)")
     add("--modules", metavar="PATH", help="folder or .deb with the modules of --kernel (default: "

@@ -10,8 +10,8 @@ from .. import common
 from . import arguments
 from ..dpdk import install, source, variants
 
-_EXITS = """exit codes: 0 done, 1 the series does not fit this DPDK, 2 usage,
-69 something needed is missing or a build broke"""
+_EXITS = """exit codes: 0 success, 1 the series does not fit this DPDK, 2 usage error,
+69 something needed is missing, or a build failed, 130 interrupted"""
 
 
 def main(argv):
@@ -25,10 +25,13 @@ def main(argv):
                        ("install", "install one variant for a program to be built against")):
         command = commands.add_parser(name, help=text, description=text)
         arguments.add_dpdk(command)
+        arguments.add_refresh(command)
         if name == "install":
             _add_install_options(command)
     options = parser.parse_args(argv)
-    tree = source.get(options.dpdk)
+    if options.command == "install":
+        install.checked_prefix(options.prefix)
+    tree = source.get(options.dpdk, options.refresh)
     if options.command == "source":
         print(tree.path)
         return
@@ -44,17 +47,18 @@ def _add_install_options(command):
     profiles = "; ".join(f"{name}: {text}" for name, (text, _) in install.PROFILES.items())
     command.add_argument("--profile", required=True, choices=install.PROFILES, help=profiles)
     command.add_argument("--prefix", required=True, metavar="DIR",
-                         help="where to: a new folder, or one that this command has filled before")
-    command.add_argument("--stock", action="store_true", help="without the series")
+                         help="install to DIR: a new directory, or one that an earlier install "
+                         "filled")
+    command.add_argument("--stock", action="store_true", help="install DPDK without the series")
     command.add_argument("--meson", action="append", default=[], metavar="OPTION",
-                         help="a further option for meson setup, such as --meson=-Dplatform=native;"
-                         " may be repeated")
+                         help="pass OPTION to meson setup, such as --meson=-Dplatform=native; may "
+                         "be repeated")
 
 
 def _install(tree, options):
     variant = variants.STOCK if options.stock else variants.PATCHED
     patched = install.install(tree, options.profile, options.prefix, variant, options.meson)
-    common.say(f"{tree}, {'with' if patched else 'without'} the series, is in {options.prefix}:\n"
+    common.say(f"installed {tree} {'with' if patched else 'without'} the series. To use it:\n"
                f"  export PKG_CONFIG_PATH={os.path.abspath(options.prefix)}/lib/pkgconfig\n"
                f"  SPDK: ./configure --with-dpdk={os.path.abspath(options.prefix)}; it links "
                "statically unless --with-shared is given, so link it again after each install")

@@ -12,39 +12,46 @@ from .. import common, distro, process
 from . import variants
 from ..series import patchset, scratch
 
-# Without it some versions of DPDK do not build, and others leave NUMA out and say nothing of it.
+# Without it some versions of DPDK do not build, and others leave NUMA out silently.
 NEED = {"/usr/include/numa.h": "libnuma-dev"}
 
-# What every profile has in common. The headers of the driver SDK are there for programs that bring
-# a PCI driver of their own; libraries are under lib/, where SPDK looks, on every distribution.
+# What every profile has in common. The headers of the driver SDK serve programs with a PCI driver
+# of their own; libraries are under lib/, where SPDK looks, on every distribution.
 _COMMON = ["--libdir=lib", "-Dplatform=generic", "-Denable_driver_sdk=true", "-Denable_docs=false"]
 
-# What SPDK links, by pkg-config or by full path: with its vhost, and with all power drivers,
-# which librte_power needs where it was split into them (24.11).
+# What SPDK links, by pkg-config or by full path, vhost included. Since 24.11 librte_power needs the
+# power drivers.
 _SPDK_DRIVERS = "bus/pci,bus/vdev,mempool/ring,power/*"
 _SPDK_LIBS = ("cryptodev", "dmadev", "power", "timer", "vhost")
 
-# Left in a prefix, so that a later install knows what it may replace.
+# Left in a prefix: a later install may replace it.
 MARK = ".dpdk-uio-secondary"
 
 
 def _spdk_options(tree):
-    """The libraries of SPDK's, in the words of a version: some can only disable the others."""
+    """Enable SPDK's libraries; a DPDK without enable_libs (22.11) can only disable the others."""
     libs = f"-Denable_libs={','.join(_SPDK_LIBS)}"
-    if "option('enable_libs'" not in (tree.path / "meson_options.txt").read_text():
-        listed = re.search(r"(?s)optional_libs = \[(.*?)\]",
-                           (tree.path / "lib/meson.build").read_text())[1]
-        others = set(re.findall(r"'(\w+)'", listed)) - set(_SPDK_LIBS)
+    if "option('enable_libs'" not in _read(tree, "meson_options.txt"):
+        listed = re.search(r"(?s)optional_libs = \[(.*?)\]", _read(tree, "lib/meson.build"))
+        if not listed:
+            raise common.Usage(f"{tree.path}: neither an option enable_libs in meson_options.txt "
+                               "nor a list optional_libs in lib/meson.build; use --profile full")
+        others = set(re.findall(r"'(\w+)'", listed[1])) - set(_SPDK_LIBS)
         libs = f"-Ddisable_libs={','.join(sorted(others))}"
     return ["--buildtype=debugoptimized", f"-Denable_drivers={_SPDK_DRIVERS}", libs,
             "-Dtests=false", "-Ddisable_apps=*"]
+
+
+def _read(tree, name):
+    path = tree.path / name
+    return path.read_text(errors="replace") if path.is_file() else ""
 
 
 PROFILES = {
     "spdk": ("what SPDK builds against, with vhost", _spdk_options),
     "test": ("dpdk-test, linked statically so that it runs from anywhere", lambda _tree: [
         *variants.MINIMAL, "-Ddefault_library=static",
-        # It is for machines that are larger than the lab's guest.
+        # It may run on a machine with more CPUs than the lab's guest.
         "-Dmax_lcores=default", "-Dmax_numa_nodes=default"]),
     "full": ("all that DPDK builds by default", lambda _tree: ["--buildtype=release"]),
 }
@@ -55,14 +62,14 @@ def install(tree, profile, prefix, variant, more=()):
 
     more: further options for meson. Returns whether the series is in what was installed.
     """
-    prefix = pathlib.Path(os.path.abspath(prefix))
-    _may_replace(prefix)
+    prefix = checked_prefix(prefix)
+    options = [*_COMMON, *PROFILES[profile][1](tree), f"--prefix={prefix}", *more]
     distro.need(NEED)
     build = variants.Build(tree)
     patch = variant == variants.PATCHED and build.diagnosis == "affected"
     if variant == variants.STOCK and len(build.patches) < len(patchset.read()):
         raise common.Usage(f"{tree} carries the series already: it cannot be built without it")
-    build.options = [*_COMMON, *PROFILES[profile][1](tree), f"--prefix={prefix}", *more]
+    build.options = options
     key = hashlib.sha256("\0".join(build.options).encode()).hexdigest()[:8]
     build.objects = build.root / f"objects-{profile}-{key}"
     with build.alone():
@@ -81,15 +88,29 @@ def install(tree, profile, prefix, variant, more=()):
     return patch
 
 
-def _may_replace(prefix):
-    if prefix.exists() and (not prefix.is_dir() or any(prefix.iterdir())) \
-            and not (prefix / MARK).is_file():
-        raise common.Usage(f"--prefix {prefix}: there is something in it that was not installed "
-                           "by this command; name a new folder")
+def checked_prefix(text):
+    """The absolute path of a prefix, symbolic links followed, if an install there can succeed."""
+    try:
+        prefix = pathlib.Path(text).resolve()
+        parent = next(folder for folder in [*prefix.parents, prefix] if os.path.lexists(folder))
+        if not text or os.path.ismount(prefix):
+            problem = "is empty or a mount point, which cannot be replaced as a whole"
+        elif not parent.is_dir():
+            problem = f"{parent} is not a directory"
+        elif not os.access(parent, os.W_OK | os.X_OK):
+            problem = f"{parent} is not writable"
+        elif prefix.exists() and not (prefix / MARK).is_file() and (
+                not prefix.is_dir() or any(prefix.iterdir())):
+            problem = "it holds files that were not installed by this command"
+        else:
+            return prefix
+    except (OSError, RuntimeError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or error
+    raise common.Usage(f"--prefix {text}: {problem}; name a new directory")
 
 
 def _remove_empty(root, prefix):
-    """What is left of where the prefix was; a file outside of the prefix is none we know how to."""
+    """Remove the folders above the prefix; a file outside of the prefix has no place to go to."""
     folder = root.joinpath(*prefix.parts[1:])
     while folder != root.parent:
         try:

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""Get a DPDK source, and build dpdk-test once with two bus drivers: stock and patched.
+"""Build dpdk-test once with two bus drivers: stock and patched.
 
-One prepared tree serves both. It first gets the test alone and is built, which gives the stock
-librte_bus_pci.so; then the fix, and ninja rebuilds that one library. A variant is a folder of
-links to the build in which that library alone is its own.
+One prepared tree serves both. First the test alone is applied and built, which gives the stock
+librte_bus_pci.so; then the fix is applied, and ninja rebuilds that one library. A variant is a
+folder of links to the build in which only that library differs.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -17,32 +16,37 @@ import pathlib
 import shutil
 
 from .. import common, distro, process
+from . import partial
 from ..series import apply, dpdk_tree, patchset, scratch
 
-# Programs, by the package that has them.
+# Programs, by package.
 NEED = {"meson": "meson", "ninja": "ninja-build", "gcc": "gcc", "git": "git",
-        "pkg-config": "pkg-config", "/usr/include/stdio.h": "libc6-dev",
-        "dpkg-source": "dpkg-dev"}
+        "pkg-config": "pkg-config", "/usr/include/stdio.h": "libc6-dev"}
 
 STOCK, PATCHED = "stock", "patched"
 LIBRARY = "librte_bus_pci.so"
 
-# Unoptimised, it builds in a third of the time, and nothing here depends on speed.
+# Without optimisation it builds in a third of the time, and nothing here depends on speed.
 MINIMAL = ["-Ddefault_library=shared", "-Ddisable_libs=*",
            "-Denable_drivers=bus/pci,bus/vdev,mempool/ring", "-Denable_apps=test",
            "-Dtests=true", "-Dplatform=generic", "-Ddeveloper_mode=disabled",
            "--buildtype=debug",
-           # An EAL looks for each possible lcore on each possible node, in every secondary.
+           # EAL looks for each possible lcore on each possible node, in every secondary.
            "-Dmax_lcores=16", "-Dmax_numa_nodes=1"]
 _SANITIZED = ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1"]
 _OPTIMIZED = ["--buildtype=release"]
 
 
 class Build:
-    """The prepared tree, its build and the variants of one DPDK."""
+    """The prepared tree, its build and the variants of one DPDK.
 
-    def __init__(self, tree, sanitize=False, optimize=False):
+    only_autotest: build only the part of dpdk-test that the autotest runs, unless all of it was
+    built before. A later Build without it adds the rest to the same build directory.
+    """
+
+    def __init__(self, tree, sanitize=False, optimize=False, only_autotest=False):
         self.tree = tree
+        self.only_autotest = only_autotest
         self.options = MINIMAL + _SANITIZED * sanitize + _OPTIMIZED * optimize
         key = hashlib.sha256(str(tree.path).encode()).hexdigest()[:8]
         kind = "-sanitized" * sanitize + "-optimized" * optimize
@@ -59,20 +63,13 @@ class Build:
         return (self.tree.path / name).read_text(errors="replace")
 
     def variants(self):
-        """Build and return {variant: folder}. A base that is safe by itself has no patched one."""
+        """Build and return {variant: folder}. A base without the bug has no patched variant."""
         with self.alone():
             return self._variants()
 
-    @contextlib.contextmanager
     def alone(self):
         """No other process may prepare or build this tree meanwhile."""
-        with open(self.root / "lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                common.say(f"  waiting for another build in {self.root}")
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        return common.locked(self.root / "lock", f"building in {self.root}")
 
     def _variants(self):
         fingerprint = self.tree.fingerprint()
@@ -105,8 +102,8 @@ class Build:
             (folder / "stamp").write_text(self.stock_key(fingerprint))
 
     def make(self, what, log):
-        """Build all of the prepared tree, set up anew when the options are others."""
-        stamp = self.objects / "options"
+        """Build the prepared tree, set up anew when the options are others."""
+        stamp, whole = self.objects / "options", self.objects / "whole"
         if not (stamp.is_file() and stamp.read_text() == "\0".join(self.options)):
             shutil.rmtree(self.objects, ignore_errors=True)
             with common.step(f"configuring {self.tree}"):
@@ -114,16 +111,25 @@ class Build:
                             log=log, env=self.env)
             stamp.write_text("\0".join(self.options))
         with common.step(f"building {self.tree}, {what}") as progress:
-            process.run(["ninja", "-C", self.objects], log=log, env=self.env, progress=progress)
+            def ninja(targets):
+                process.run(["ninja", "-C", self.objects, *targets], log=log, env=self.env,
+                            progress=progress)
+
+            if whole.exists() or not (self.only_autotest and partial.build(self.objects, ninja)):
+                whole.touch()
+                ninja([])
 
     def prepare(self, fingerprint, overlay):
         """Make the prepared tree the base plus the overlay, touching only what differs."""
         state_file = self.root / "prepared.json"
-        state = json.loads(state_file.read_text()) if state_file.is_file() else {}
+        state = {}
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            state = json.loads(state_file.read_text())
         stale = set(state.get("overlay", ()))
         if state.get("base") != fingerprint or not self.source.is_dir():
             stale |= set(self.tree.files())
             state_file.unlink(missing_ok=True)
+            self._tell_untracked()
             with common.step(f"copying the {self.tree} source"):
                 self._copy(stale - set(overlay))
                 keep = stale | set(overlay)
@@ -140,6 +146,14 @@ class Build:
         for name, data in overlay.items():
             common.replace_file(self.source / name, data)
 
+    def _tell_untracked(self):
+        """git decides which files of a checkout are its source."""
+        if self.tree.is_git:
+            names = self.tree.git("ls-files", "--others", "--exclude-standard").splitlines()
+            if names:
+                common.say(f"  {self.tree.path}: {len(names)} untracked files are left out, such "
+                           f"as {names[0]}; to build them: git add")
+
     def _copy(self, names):
         for name in names:
             origin, target = self.tree.path / name, self.source / name
@@ -155,8 +169,9 @@ class Build:
             program = self.program()
             for path in [self.objects / program, *self.objects.glob("lib/*.so*"),
                          *self.objects.glob("drivers/*.so*")]:
+                # meson sets up the links of all libraries, of which not all need be built.
                 if path.name.startswith(LIBRARY) or path.name.endswith(".symbols") \
-                        or path.is_dir():
+                        or not path.is_file():
                     continue
                 target = folder / path.relative_to(self.objects)
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +191,7 @@ class Build:
         process.run([os.environ.get("CC", "cc"), "-Wall", "-Wextra", "-Werror", "-O2", "-g",
                      "-DALLOW_INTERNAL_API", "-DALLOW_EXPERIMENTAL_API", *flags, *asked[0],
                      *sources, "-o", output, *asked[1], f"-L{self.objects}/drivers",
-                     # DPDK leaves its drivers, which a bus is, out of what it tells.
+                     # DPDK's pkg-config file leaves drivers out, and a bus is one.
                      "-Wl,--no-as-needed", "-lrte_bus_pci", "-pthread",
                      "-Wl,-rpath,$ORIGIN/../lib:$ORIGIN/../drivers"],
                     env=env, problem=common.CheckFailed)
@@ -211,13 +226,13 @@ class Build:
 def build_environment():
     """An environment in which meson, ninja and a python3 with pyelftools are found.
 
-    A python3 of the user's own, first in PATH, may lack pyelftools while the system's has it.
+    The first python3 in PATH may lack pyelftools while the distribution's has it.
     """
     distro.need(NEED)
     env = dict(os.environ, LC_ALL="C.UTF-8")
     for attempt in ("as it is", "system first", "installed"):
         if attempt == "installed":
-            distro.install(["python3-pyelftools"], "python3 has no elftools module")
+            distro.install(["python3-pyelftools"], "missing: Python module elftools")
         if attempt != "as it is":
             env["PATH"] = f"/usr/bin:/bin:{os.environ['PATH']}"
         found = shutil.which("python3", path=env["PATH"])
