@@ -3,6 +3,8 @@
 
 """Judge what the fault tests found in the guest. Each function returns what is wrong."""
 
+from uiokit.lab import tap
+
 # What may be counted in a sweep and still hold.
 HARMLESS = ("tries", "killed", "refused", "went on", "not reached",
             # EAL's own, with and without the series: see doc/faults.md.
@@ -54,13 +56,10 @@ def soak(found, states):
 
 def trouble(output, code):
     """Of trouble.py's TAP; None when it is no verdict at all."""
-    lines = output.splitlines()
-    plan = [line[3:] for line in lines if line.startswith("1..")]
-    bad = [line for line in lines if line.startswith("not ok ")]
-    good = [line for line in lines if line.startswith("ok ")]
-    if plan != [str(len(good) + len(bad))] or (code == 0) != (not bad):
+    found = tap.read(output)
+    if found.broken or (code == 0) != found.passed:
         return None
-    return bad
+    return [f"not ok {case.number} - {case}" for case in found.of(tap.FAILED)]
 
 
 def trouble_held(wrong, must_lose):

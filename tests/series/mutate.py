@@ -12,8 +12,9 @@ import difflib
 import re
 
 from uiokit import common
-from uiokit.cli import arguments, autotest
+from uiokit.cli import arguments
 from uiokit.dpdk import source, variants
+from uiokit.lab import autotest, tap
 from uiokit.series import scratch
 
 FILES = ("drivers/bus/pci/linux/pci_uio.c", "drivers/bus/pci/linux/pci_uio_claim.c",
@@ -82,11 +83,12 @@ def verdict_on(build, fingerprint, overlay, options):
     except common.Infrastructure as problem:
         said = re.search(r"error: .*|undefined .*", str(problem))
         return f"the compiler: {said[0] if said else 'it does not build'}"
-    _, found = autotest.test(options, build, build.lay_out("mutant"))
+    _, found = autotest.run(options, build.lay_out("mutant"), build.program())
     if found.broken:
         return f"the run: {found.broken}"
-    more = f", and {len(found.failed) - 1} more" if len(found.failed) > 1 else ""
-    return found.failed[0].split(": expected")[0] + more if found.failed else "**nothing**"
+    failed = found.of(tap.FAILED)
+    more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+    return failed[0].claim + more if failed else "**nothing**"
 
 
 def earlier(patches, first):
@@ -123,7 +125,7 @@ def main(argv):
     build = variants.Build(source.get(called.dpdk))
     if not called.list:
         build.variants()
-    options = autotest.parse(["--all", "-k", called.cases, "--timeout", "120"])
+    options = autotest.Options(all=True, filter=called.cases, timeout=120)
     fingerprint = build.tree.fingerprint()
     overlay = scratch.patched_files(build.tree, build.patches)
     before = scratch.patched_files(build.tree, earlier(build.patches, called.first))

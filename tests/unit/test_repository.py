@@ -3,20 +3,35 @@
 
 """Rules that hold for every file of this repository."""
 
+import ast
 import fnmatch
+import functools
+import os
 import re
 import subprocess
+import sys
 
 import pytest
 
 from uiokit import common
+from uiokit.lab import autotest
 from uiokit.series import patchset
 
-# Copies of DPDK's form, or files in which a licence line has no place.
+# Files in a form of DPDK's, or without a place for a licence line.
 NO_SPDX = ("LICENSE", "MAINTAINERS", "*.md", "*.diff", "*.msg", "series/cover", ".gitignore",
            ".editorconfig", "series/order", "*.svg", "doc/guides/*.txt")
 
+# What each package of uiokit may import of the others. All may import the modules beside them:
+# "" stands for those, which import only each other.
+MAY_IMPORT = {
+    "": (), "series": (), "lab": (), "bench": (), "dpdk": ("series",),
+    "workload": ("dpdk", "lab"), "cli": ("series", "lab", "bench", "dpdk", "workload")}
+# Not of the standard library: pyelftools, and a module that lies beside the importing one in the
+# guest.
+FOREIGN = ("elftools", "workload")
 
+
+@functools.cache
 def files():
     names = subprocess.run(["git", "-C", common.TOP, "ls-files", "--cached", "--others",
                             "--exclude-standard"], check=True, capture_output=True, text=True)
@@ -29,7 +44,8 @@ def matching(patterns):
 
 
 def test_every_file_names_its_licence():
-    lacking = [name for name in files() if name not in matching(NO_SPDX)
+    exempt = matching(NO_SPDX)
+    lacking = [name for name in files() if name not in exempt
                and "SPDX-License-Identifier: BSD-3-Clause"
                not in (common.TOP / name).read_text()[:400]]
     assert lacking == []
@@ -40,6 +56,61 @@ def test_maintainers_covers_every_file_and_nothing_else():
     wide = [pattern + "*" if pattern.endswith("/") else pattern for pattern in patterns]
     assert [name for name in files() if not any(fnmatch.fnmatch(name, one) for one in wide)] == []
     assert [one for one in wide if not any(fnmatch.fnmatch(name, one) for name in files())] == []
+
+
+def imported(path):
+    """The modules that a module of uiokit imports, in full: uiokit.common, json and so on."""
+    package = path.relative_to(common.TOP / "devtools").with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = [*package[:len(package) + 1 - node.level], *(node.module or "").split(".")] \
+                if node.level else node.module.split(".")
+            yield from (".".join([*filter(None, base), name.name]) for name in node.names)
+
+
+def wrong_imports(path):
+    of = path.relative_to(common.TOP / "devtools/uiokit").parts
+    own = of[0] if len(of) > 1 else ""
+    for name in imported(path):
+        top, *rest = name.split(".")
+        if top != "uiokit":
+            right = top in sys.stdlib_module_names or top in FOREIGN
+        else:
+            other = rest[0] if rest and rest[0] in MAY_IMPORT else ""
+            right = other in (own, "", *MAY_IMPORT[own])
+        if not right:
+            yield name
+
+
+def test_packages_import_downward_only():
+    assert {path.name: bad for path in sorted((common.TOP / "devtools/uiokit").rglob("*.py"))
+            if (bad := list(wrong_imports(path)))} == {}
+
+
+@pytest.mark.parametrize("place, text, wrong", [
+    ("lab/x.py", "from ..dpdk import source", ["uiokit.dpdk.source"]),
+    ("x.py", "from . import lab", ["uiokit.lab"]), ("x.py", "from . import common", []),
+    ("cli/x.py", "import fault.verdict", ["fault.verdict"]),
+    ("dpdk/x.py", "def f():\n from uiokit.cli import lab", ["uiokit.cli.lab"])])
+def test_a_wrong_import_is_found(tmp_path, monkeypatch, place, text, wrong):
+    monkeypatch.setattr(common, "TOP", tmp_path)
+    path = tmp_path / "devtools/uiokit" / place
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    assert list(wrong_imports(path)) == wrong
+
+
+def test_every_link_is_a_command():
+    commands = [common.TOP / name for name in files() if (common.TOP / name).is_symlink()]
+    launch = common.TOP / "devtools/uiokit/cli/launch"
+    assert len(commands) >= 10
+    for command in commands:
+        module = launch.parent if command.parent == common.TOP / "devtools" else command.parent
+        assert command.resolve() == launch, command
+        assert (module / f"{command.name}.py").is_file(), command
+        assert os.access(command, os.X_OK)
 
 
 def test_every_payload_file_belongs_to_one_topic():
@@ -81,10 +152,6 @@ def test_diffs_carry_one_line_of_context():
 
 @pytest.mark.parametrize("variant", ["stock", "patched"])
 def test_output_in_the_guide_is_of_the_cases_that_there_are(variant):
-    source = (common.TOP / "app/test/test_pci_uio_secondary.c").read_text()
-    claims = set(re.findall(r'\t\{ "\w+", ((?:EXIT\()?"[^"]*")', source))
-    claims = {claim.replace('EXIT("', '"bus master and data flow survive a secondary that ')
-              .strip('"') for claim in claims}
     output = (common.TOP / f"doc/guides/prog_guide/pci_uio_secondary_{variant}.txt").read_text()
     shown = re.findall(r"(?m)^(?:not )?ok \d+ - (.*?)(?: \[[0-9a-f:.]*\].*)$", output)
-    assert set(shown) == claims
+    assert set(shown) == set(autotest.known_cases().values())

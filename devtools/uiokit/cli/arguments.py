@@ -6,6 +6,7 @@
 import argparse
 import os
 import re
+import shutil
 
 
 def add_dpdk(parser):
@@ -47,4 +48,11 @@ def pci_id(text):
     """The type of an option that takes VENDOR:DEVICE."""
     if not re.fullmatch(r"[0-9a-fA-F]{4}:[0-9a-fA-F]{4}", text):
         raise argparse.ArgumentTypeError(f"{text}: not VENDOR:DEVICE, such as 8086:10d3")
+    return text
+
+
+def program(text):
+    """The type of an option that takes a program, by name or path."""
+    if shutil.which(text) is None:
+        raise argparse.ArgumentTypeError(f"{text}: no such program")
     return text

@@ -1,192 +1,217 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""devtools/autotest: the main job. Stock DPDK must fail in the way it should, patched must pass."""
+"""devtools/autotest: run the test with a stock and a patched bus driver, and compare."""
 
 import argparse
+import contextlib
+import functools
+import pathlib
+import re
+import sys
 import time
 
 from .. import common, distro
-from . import arguments
+from . import arguments, ci_report
 from ..dpdk import source, variants
-from ..lab import guest_kernel, verdict, vm
+from ..lab import autotest, guest_kernel, qemu, tap, vm
 
-_TEST = "pci_uio_secondary_autotest"
+_EPILOG = """\
+The last line is `autotest: PASS` or `autotest: FAIL: WHY`. The whole output of each run is kept in
+build/autotest-VARIANT.txt. doc/ci.md describes the files of --json, --junit and --tap, in which a
+failure that is expected of stock is not a failure.
 
-# Enough to tell stock from patched; the rest is asked for.
-_SHORT = ("bring_up", "config_bytes", "fd_none", "exit_return", "exit_killed_attached",
-          "owner_cleared", "flow_no_queue", "control:")
-# Before the bug a secondary had no config space; that came with it.
-_BEFORE_THE_BUG = [case for case in _SHORT if not case.startswith("config")]
+exit codes: 0 patched passes, and stock fails as expected; 1 otherwise; 2 usage error; 69 something
+needed is missing, or the guest did not report; 77 nothing could be tested; 130 interrupted"""
 
-# With all cases, a device that is no drive: conventional PCI, several BARs. And it does DMA.
-_OTHER_DEVICE, _OTHER_ID = "vmxnet3,x-disable-pcie=on", "15ad:07b0"
-
-# How often a secondary comes and goes in the case that is about that.
-_REPEAT, _REPEAT_FULL = 5, 100
-
-# Every drive of the guest is allowed, nothing else is; physical addresses as UIO wants them.
-_RUN = ('for bdf in $LAB_NVME $LAB_UIO; do set -- "$@" -a "$bdf"; done; '
-        f'exec "$@" -- {_TEST}')
+# The number of last lines that are shown of a run that cannot be judged.
+_TAIL = 20
 
 
 def main(argv):
     options = parse(argv)
-    # What is missing, and a kernel that is none, is said before the long part.
-    distro.need({**variants.NEED, **vm.NEED, **({} if options.dpdk else source.NEED)})
+    if options.dpdk:
+        source.get(options.dpdk)
+    if options.kernel:
+        # What is missing to read a kernel is installed below, and then read again.
+        with contextlib.suppress(common.Infrastructure):
+            guest_kernel.obtain(options.kernel, options.modules)
+    report = ci_report.Report()
+    with ci_report.written(options, report):
+        return _main(options, report)
+
+
+def _main(options, report):
+    show = functools.partial(print, flush=True,
+                             file=sys.stderr if ci_report.on_stdout(options) else sys.stdout)
+    distro.need({**variants.NEED, **({} if options.qemu else vm.NEED),
+                 **({} if options.dpdk else source.NEED)})
     guest_kernel.obtain(options.kernel, options.modules)
     tree = source.get(options.dpdk, options.refresh)
     build = variants.Build(tree, options.sanitize, only_autotest=True)
     common.say(f"{tree}: {build.diagnosis} ({build.evidence})")
+    report.dpdk = {"version": tree.text, "path": str(tree.path), "diagnosis": build.diagnosis,
+                   "evidence": build.evidence}
     folders = build.variants()
     if options.only == variants.PATCHED and variants.PATCHED not in folders:
         raise common.Skip(f"{tree} is {build.diagnosis}: there is nothing to patch")
     if options.only:
         folders = {options.only: folders[options.only]}
-    rows, verdicts = [], {}
+    lab_options = autotest.Options(
+        config_space=build.diagnosis != "not-affected",
+        **{name: value for name, value in vars(options).items()
+           if name in autotest.Options.__dataclass_fields__ and value is not None})
     for variant, folder in folders.items():
-        started = time.monotonic()
-        with common.step(f"running {_TEST} on {variant}"):
-            result, found = test(options, build, folder)
-        verdicts[variant] = found
-        if found.broken or options.verbose:
-            _tell(result, found)
-        cases = len(found.passed) + len(found.failed) + len(found.skipped)
-        rows.append((variant, tree.text, result.kernel, result.accel,
-                     f"{cases} ({len(found.failed)} failed, {len(found.skipped)} skipped)",
-                     found.summary(), f"{time.monotonic() - started:.1f}"))
-        for line in found.failed:
-            common.say(f"    {variant}: not ok - {line}")
-        for line in found.skipped:
-            common.say(f"    {variant}: skipped - {line}")
-        output = common.build_dir() / f"autotest-{variant}.txt"
-        common.replace_file(output, result.stdout + result.stderr)
-        if not found.held:
-            common.say(f"    whole output: {output}")
-    _table(("variant", "DPDK", "kernel", "accel", "cases", "verdict", "seconds"), rows)
-    for variant, found in verdicts.items():
-        if found.never_ran and "# no case has" in result.stdout:
-            raise common.Usage(f"-k {options.filter}: no case has that in its name or claim")
-        if found.never_ran:
-            raise common.Infrastructure(f"{variant}: {found.broken}")
-    why = why_not(verdicts, build.diagnosis, options.only, bool(options.filter))
-    print(f"autotest: FAIL: {why}" if why else f"autotest: PASS{_remark(build, verdicts)}")
-    return common.FAILED if why else common.PASSED
+        run, never_ran = _run(variant, folder, build, options, lab_options, show)
+        report.runs.append(run)
+        show(f"{variant}: {common.verdict(run.summary, not _unmet(run))}")
+        _show_details(run, options.verbose, show)
+        if never_ran:
+            raise common.Infrastructure(f"{variant}: {run.checks[0].why}; whole output: {run.log}")
+    report.result, report.why = _result(report.runs)
+    report.ended = True
+    if build.diagnosis == "not-affected":
+        show("  left out: cases about config space, which a secondary of this DPDK does not have")
+    show(f"autotest: {common.verdict(report.result, report.result == 'PASS')}"
+         f"{': ' if report.why else ''}{report.why}")
+    return {"PASS": common.PASSED, "FAIL": common.FAILED, "SKIP": common.SKIPPED}[report.result]
 
 
-def test(options, build, folder):
-    """Run the test as the options (see parse()) say; what the lab and the Verdict say of it."""
-    result = vm.boot(_guest(options, folder, build.program(), build.diagnosis),
-                     on_line=print if options.verbose else None)
-    found = verdict.judge(result.stdout, result.code)
-    if result.timed_out:
-        found.broken = f"killed after {options.timeout} s"
-    return result, found
+def _run(variant, folder, build, options, lab_options, show):
+    """(Run, whether no case was started) of one variant."""
+    started = time.monotonic()
+    with common.step(f"running {autotest.TEST} on {variant}"):
+        result, verdict = autotest.run(lab_options, folder, build.program(),
+                                       show if options.verbose else None)
+    log = common.build_dir() / f"autotest-{variant}.txt"
+    common.replace_file(log, f"# dpdk-test exited with {result.code}; boot log: {result.log}\n"
+                        f"# standard output:\n{result.stdout}\n"
+                        f"# standard error:\n{result.stderr}")
+    must_fail = variant == variants.STOCK and build.diagnosis == "affected" and not options.only
+    summary, checks = judge(verdict, must_fail, bool(options.filter))
+    return ci_report.Run(variant, summary, checks, verdict.cases, result.kernel, result.accel,
+                         time.monotonic() - started, str(log)), verdict.never_ran
 
 
-def why_not(verdicts, diagnosis, only, filtered=False):
-    """What kept the run from showing what it should; empty if nothing did.
+def judge(verdict, must_fail, chosen):
+    """(summary, checks): what a Verdict means for its variant.
 
-    Of cases that were chosen, stock need not fail any.
+    must_fail: this variant has the bug, and the test must detect it. chosen: -k chose the cases,
+    so they need not detect it.
     """
-    for variant, found in verdicts.items():
-        if found.broken:
-            return f"{variant}: {found.broken}"
-    stock, patched = (verdicts.get(name) for name in (variants.STOCK, variants.PATCHED))
-    if patched and not patched.held:
-        return f"patched: {patched.summary()}: {(patched.failed or ['no case ran'])[0]}"
-    if stock and diagnosis == "affected":
-        if not stock.lost_bus_master and not filtered:
-            return "stock does not lose bus master, though its source has the bug: " \
-                   "the test no longer sees it"
-        if only and stock.failed:
-            return f"stock: {(stock.lost_bus_master or stock.failed)[0]}"
-    elif stock and not stock.held:
-        return f"stock, {diagnosis}: {stock.summary()}: {(stock.failed or ['no case ran'])[0]}"
-    return ""
+    failed, lost = verdict.of(tap.FAILED), verdict.lost_bus_master
+    skipped = len(verdict.of(tap.SKIPPED))
+    total = f"of {len(verdict.cases)} cases"
+    more = f", {skipped} skipped" if skipped else ""
+    if verdict.broken:
+        return f"gives no verdict: {verdict.broken}", [
+            ci_report.Check("the test runs to its end", ci_report.ERROR, verdict.broken)]
+    if failed:
+        summary = f"fails ({len(failed)} {total}{more})"
+    elif verdict.passed:
+        summary = f"passes ({len(verdict.of(tap.PASSED))} {total}{more})"
+    else:
+        summary = f"is not tested ({skipped} {total} skipped)"
+    if must_fail and lost:
+        return (f"fails as expected ({len(failed)} {total}, bus master lost in {len(lost)}{more})",
+                [ci_report.Check("a secondary's exit clears bus master", tap.PASSED)])
+    if must_fail and chosen:
+        return f"{summary}; not judged, because -k chose the cases", [
+            ci_report.Check("the chosen cases run to their end",
+                            tap.PASSED if failed or verdict.passed else tap.SKIPPED, summary)]
+    if must_fail:
+        summary += ", but no case saw bus master lost: stock has the bug, but the test did not " \
+                   "detect it"
+        return summary, [ci_report.Check("a secondary's exit clears bus master", tap.FAILED,
+                                         "expected bus master lost, got " + summary)]
+    return summary, [ci_report.Check(case.claim, case.status, case.why) for case in verdict.cases]
 
 
-def _remark(build, verdicts):
-    if variants.STOCK in verdicts and build.diagnosis != "affected":
-        return f" ({build.tree} is {build.diagnosis}: stock passes, as it should" + (
-            "; cases about config space in a secondary, which it lacks, are left out)"
-            if build.diagnosis == "not-affected" else ")")
-    return ""
+def _result(runs):
+    """(PASS, FAIL or SKIP, why) of all runs."""
+    for run in runs:
+        if _unmet(run):
+            return "FAIL", f"{run.variant} {run.summary}"
+    for run in runs:
+        if all(check.status == tap.SKIPPED for check in run.checks):
+            return "SKIP", f"{run.variant} {run.summary}: {run.checks[0].why}"
+    return "PASS", ""
 
 
-def _guest(options, folder, program, diagnosis):
-    command = [f"/dpdk/{program}", "-l", "0-1", "--iova-mode=pa", "--no-telemetry"]
-    env = {"PCI_UIO_SECONDARY_REPEAT":
-           str(options.repeat or (_REPEAT_FULL if options.full else _REPEAT))}
-    whole = options.all or options.full
-    cases = () if whole else _SHORT
-    if diagnosis == "not-affected":
-        cases = _BEFORE_THE_BUG
-    if options.sanitize:
-        # AddressSanitizer keeps its shadow where EAL maps memory by default.
-        command.append("--base-virtaddr=0x200000000000")
-        # An error ends its process with a code that no case expects.
-        env.update(ASAN_OPTIONS="exitcode=99:detect_stack_use_after_return=1",
-                   UBSAN_OPTIONS="halt_on_error=1:exitcode=99:print_stacktrace=1",
-                   PCI_UIO_SECONDARY_TIME_SCALE="4")
-    if options.filter or cases:
-        env["PCI_UIO_SECONDARY_CASES"] = options.filter or ",".join(cases)
-    # A drive with SR-IOV is one with extended capabilities, and else like any other.
-    return vm.Options(command=["sh", "-c", _RUN, "sh", *command], kernel=options.kernel,
-                      modules=options.modules, accel=options.accel,
-                      nvme=options.nvme - 1, nvme_sriov=True,
-                      device=[_OTHER_DEVICE] * whole + options.device,
-                      uio=[_OTHER_ID] * whole + options.uio, hugepages=64,
-                      mem=1536 if options.sanitize else None,
-                      take=[(folder, "/dpdk")], env=env, timeout=options.timeout)
+def _unmet(run):
+    return [check for check in run.checks if check.status in (tap.FAILED, ci_report.ERROR)]
 
 
-def _tell(result, found):
-    common.say(f"    dpdk-test ended with {result.code}; boot log: {result.log}")
-    if found.broken:
-        for line in (result.stdout + result.stderr).splitlines()[-25:]:
-            common.say(f"    | {line}")
-
-
-def _table(head, rows):
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    for row in (head, *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+def _show_details(run, verbose, show):
+    for check in _unmet(run):
+        show(f"  {check.status}: {check.name}")
+        match = re.fullmatch("expected (.*?), got (.*)", check.why)
+        show(f"    expected: {match[1]}\n    got:      {match[2]}" if match else f"    {check.why}")
+        if check.status == ci_report.ERROR:
+            show("\n".join(f"    | {line}" for line in
+                           pathlib.Path(run.log).read_text().splitlines()[-_TAIL:]))
+    if verbose:
+        for check in run.checks:
+            if check.status == tap.SKIPPED:
+                show(f"  skipped: {check.name}: {check.why}")
+        show(f"  kernel {run.kernel}, {run.accel}, {run.seconds:.1f} s")
+    if verbose or _unmet(run):
+        show(f"  whole output: {run.log}")
 
 
 def parse(argv):
     parser = argparse.ArgumentParser(
         prog="devtools/autotest", formatter_class=argparse.RawDescriptionHelpFormatter,
-        description=f"Build DPDK, boot a guest with an emulated NVMe drive on uio_pci_generic, and "
-        f"run\n`dpdk-test {_TEST}` in it with the stock and the patched bus driver.",
-        epilog="exit codes: 0 patched passes and stock fails as it should, 1 not so, 2 usage,\n"
-        "69 something needed is missing or the guest never reported, 77 nothing to patch here")
-    parser.add_argument("--only", choices=(variants.STOCK, variants.PATCHED),
-                        help="one variant; it alone decides")
+        description=f"Build DPDK, boot a guest with an emulated NVMe drive on uio_pci_generic, "
+        f"and run\n`dpdk-test {autotest.TEST}` in it with a stock and a patched bus driver.",
+        epilog=_EPILOG)
+    add = parser.add_argument
+    add("--only", choices=(variants.STOCK, variants.PATCHED),
+        help="run only this variant, and judge by it alone: it must pass")
     arguments.add_dpdk(parser)
     arguments.add_refresh(parser)
-    parser.add_argument("--kernel", metavar="PATH", help="a vmlinuz or a kernel .deb "
-                        "(default: the distribution's kernel package)")
-    parser.add_argument("--modules", metavar="DIR", help="the modules of that vmlinuz")
-    parser.add_argument("--accel", choices=("auto", "kvm", "tcg"), default="auto")
-    parser.add_argument("-k", dest="filter", metavar="FILTER",
-                        help="only cases whose claim contains FILTER")
-    parser.add_argument("--all", action="store_true",
-                        help="every case, not only enough to tell stock from patched")
-    parser.add_argument("--full", action="store_true",
-                        help=f"every case, and {_REPEAT_FULL} secondaries that come and go in the "
-                        f"one about that instead of {_REPEAT}")
-    parser.add_argument("--repeat", type=int, metavar="N",
-                        help="another number than these")
-    parser.add_argument("--sanitize", action="store_true",
-                        help="build DPDK with AddressSanitizer and UndefinedBehaviorSanitizer")
-    parser.add_argument("--nvme", type=int, default=1, metavar="N", choices=range(1, 9),
-                        help="number of drives, 1 to 8; each is tested")
-    parser.add_argument("--device", action="append", default=[], metavar="DEVICE",
-                        help="a further QEMU -device")
-    parser.add_argument("--uio", action="append", default=[], metavar="VENDOR:DEVICE",
-                        help="a further device to bind to uio_pci_generic and allow")
-    parser.add_argument("--timeout", type=int, default=300, metavar="SECONDS",
-                        help="for one run of the test in the guest (%(default)s)")
-    parser.add_argument("--verbose", action="store_true", help="show the test's own output")
-    return parser.parse_args(argv)
+    add("--kernel", metavar="PATH", help="the guest's kernel, a vmlinuz or a kernel .deb (default: "
+        "the distribution's kernel package, not installed)")
+    add("--modules", metavar="PATH", help="folder or .deb with the modules of --kernel (default: "
+        "searched beside the kernel)")
+    add("--qemu", metavar="PATH", type=arguments.program,
+        help=f"the QEMU program (default {qemu.PROGRAM})")
+    add("--accel", choices=("auto", "kvm", "tcg"), default="auto",
+        help="the accelerator (default auto: KVM where a guest boots on it, else TCG)")
+    add("-k", dest="filter", metavar="TEXT", type=_filter,
+        help="run only cases with TEXT in the name or claim; several, separated by commas")
+    add("--all", action="store_true", help="run all cases, not only enough to tell stock from "
+        "patched, on one more device that is not a drive")
+    add("--full", action="store_true", help=f"--all, with {autotest.REPEAT_FULL} secondaries "
+        f"instead of {autotest.REPEAT} in the repeat case")
+    add("--repeat", type=arguments.number(1, 1 << 16), metavar="N",
+        help="secondaries in the repeat case")
+    add("--sanitize", action="store_true",
+        help="build DPDK with AddressSanitizer and UndefinedBehaviorSanitizer")
+    add("--nvme", type=arguments.number(1, 8), default=1, metavar="N",
+        help="number of drives, 1 to 8 (default 1); each is tested")
+    add("--device", action="append", default=[], metavar="ARGS",
+        help="add a device to the guest, as QEMU's -device takes it; may be repeated")
+    add("--uio", action="append", default=[], metavar="VENDOR:DEVICE", type=arguments.pci_id,
+        help="bind devices with this id to uio_pci_generic and test them; may be repeated")
+    add("--timeout", type=arguments.number(1, 1 << 20), default=300, metavar="SECONDS",
+        help="time limit of one run of the test in the guest (default %(default)s)")
+    add("--verbose", action="store_true", help="show the test's own output as it comes")
+    ci_report.add_options(parser)
+    options = parser.parse_args(argv)
+    if options.modules and not options.kernel:
+        parser.error("--modules needs --kernel: the modules must be those of the kernel")
+    options.all |= options.full
+    if options.full and not options.repeat:
+        options.repeat = autotest.REPEAT_FULL
+    return options
+
+
+def _filter(text):
+    """The type of -k: text that selects at least one case."""
+    parts = [part for part in text.split(",") if part]
+    if not any(part in name or part in claim for part in parts
+               for name, claim in autotest.known_cases().items()):
+        raise argparse.ArgumentTypeError(
+            f"{text}: in no case's name or claim; names: {', '.join(autotest.known_cases())}")
+    return text

@@ -14,9 +14,9 @@ import time
 
 from .. import common, distro, process
 from ..bench import report
-from . import arguments, autotest
+from . import arguments
 from ..dpdk import source, variants
-from ..lab import qemu, vm
+from ..lab import autotest, qemu, vm
 from ..workload import host
 
 # Rounds of each part: name: (short, full). In growth, a third as many with many secondaries.
@@ -85,13 +85,13 @@ def verdict(_part, tree, _folders, rounds):
     """How long it takes from a built tree to a verdict, and what of it is what."""
     build = variants.Build(tree)
     folder = build.variants()[variants.PATCHED]
-    options = autotest.parse(["--only", variants.PATCHED])
     samples = []
     for number in range(rounds):
         began = time.monotonic()
-        result, found = autotest.test(options, build, folder)
-        if not found.held:
-            raise common.Infrastructure(f"the test did not pass: {found.summary()}")
+        result, found = autotest.run(autotest.Options(), folder, build.program())
+        if not found.passed:
+            raise common.Infrastructure(f"the test did not pass: "
+                                        f"{found.broken or found.of('failed')[0]}")
         for variant, seconds in (("boot", result.boot_seconds), ("bind", result.bind_seconds),
                                  ("suite", result.command_seconds),
                                  ("whole", time.monotonic() - began)):

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""devtools/check: everything that CI runs, through `meson test`, counted in one last line."""
+"""devtools/check: run the tests of this repository through `meson test`, and count the results."""
 
 import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
 
 from .. import common, distro, process
 from . import arguments
-from ..dpdk import variants
+from ..dpdk import source, variants
 from ..lab import guest_image, vm
 from ..series import dpdk_tree
 from ..workload import host
@@ -24,26 +25,22 @@ _NEED = {
     "lab": vm.NEED,
     "fault": host.NEED,
     "bench": {**host.NEED, "gnuplot": "gnuplot-nox"}}
-_NEED_ALWAYS = {**variants.NEED, "pytest-3": "python3-pytest"}
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(
-        prog="devtools/check", description="Run the tests of this repository.",
-        epilog="exit codes: 0 none failed, 1 some failed, 2 usage,\n"
-        "69 what failed did so for lack of infrastructure alone",
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--suite", action="append", choices=list(_NEED),
-                        help="only this suite (repeatable)")
-    parser.add_argument("--full", action="store_true", help="the long form of the suites fault and "
-                        "bench: about an hour")
-    arguments.add_dpdk(parser)
-    options = parser.parse_args(argv)
+    options = parse(argv)
     dpdk = dpdk_tree.Tree(options.dpdk).path if options.dpdk else ""
-    suites = options.suite or list(_NEED)
-    distro.need({name: package for suite in suites
-                 for name, package in {**_NEED_ALWAYS, **_NEED[suite]}.items()})
-    guest_image.busybox()
+    known = known_tests()
+    suites = {known[name] for name in options.test} or set(options.suite or _NEED)
+    distro.need({**variants.NEED, **{name: package for suite in suites
+                                     for name, package in _NEED[suite].items()}})
+    if suites & {"lint", "unit"}:
+        _need_pytest()
+    if suites - {"lint"}:
+        guest_image.busybox()
+    if suites - {"lint", "unit"} and not dpdk:
+        # Tests that run in parallel would each fetch it.
+        source.get()
     folder = common.build_dir("check")
     setup = ["meson", "setup", folder, common.TOP, f"-Ddpdk={dpdk}",
              f"-Dfull={str(options.full).lower()}"]
@@ -53,18 +50,39 @@ def main(argv):
         shutil.rmtree(folder)
     with common.step("setting up the tests"):
         process.run(setup)
-    log = folder / "meson-logs" / "testlog.json"
-    log.unlink(missing_ok=True)
-    command = ["meson", "test", "-C", str(folder), "--print-errorlogs", "--num-processes", "2"]
-    for suite in options.suite or ():
-        command += ["--suite", suite]
-    code = _follow(command)
+    logs = folder / "meson-logs"
+    for name in ("testlog.json", "testlog.junit.xml"):
+        (logs / name).unlink(missing_ok=True)
+    code = _follow(["meson", "test", "-C", str(folder), "--print-errorlogs",
+                    "--num-processes", str(options.jobs),
+                    "--timeout-multiplier", str(options.timeout_multiplier),
+                    *(word for suite in options.suite or () for word in ("--suite", suite)),
+                    *options.test])
+    log = logs / "testlog.json"
     results = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     if code and not any(result["result"] in ("FAIL", "TIMEOUT", "ERROR", "INTERRUPT")
                         for result in results):
         raise common.CheckFailed(f"meson test ended with {code}, after {len(results)} tests: "
                                  "see its output above")
-    return _count(results)
+    return _count(results, logs / "testlog.junit.xml")
+
+
+def known_tests():
+    """{test: suite} of all tests in meson.build, which has one suite a paragraph."""
+    tests = {}
+    for paragraph in (common.TOP / "meson.build").read_text().split("\n\n"):
+        suite = re.search(r"suite: '(\w+)'", paragraph)
+        lists = re.findall(r"(?s)foreach \w+ : \[(.*?)\]", paragraph)
+        names = re.findall(r"\btest\('(\w+)'", paragraph) + re.findall(r"'(\w+)'", " ".join(lists))
+        tests.update(dict.fromkeys(names, suite and suite[1]))
+    return tests
+
+
+def _need_pytest():
+    """Debian calls the program pytest-3; elsewhere it is pytest, or only a module."""
+    if not (shutil.which("pytest-3") or shutil.which("pytest")) and process.run(
+            ["python3", "-c", "import pytest"], check=False).returncode:
+        distro.install(["python3-pytest"], "missing: pytest")
 
 
 def _follow(command):
@@ -73,8 +91,8 @@ def _follow(command):
         return child.wait()
 
 
-def _count(results):
-    """Print what was skipped and why, then the counts; the exit code they come to."""
+def _count(results, junit):
+    """Print what was not passed and why, and the counts; return the exit code they come to."""
     kinds = {"OK": "passed", "EXPECTEDFAIL": "passed", "SKIP": "skipped"}
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     codes = set()
@@ -86,7 +104,35 @@ def _count(results):
         if kind != "passed":
             said = (result.get("stdout", "") + result.get("stderr", "")).strip().splitlines()
             print(f"{kind}: {re.sub(r'.* / ', '', result['name'])}: {said[-1] if said else ''}")
+    print(f"JUnit XML: {junit}")
     print(", ".join(f"{number} {kind}" for kind, number in counts.items()))
     if not counts["failed"]:
         return common.PASSED if counts["passed"] else common.SKIPPED
     return common.INFRASTRUCTURE if codes == {common.INFRASTRUCTURE} else common.FAILED
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(
+        prog="devtools/check", description="Run the tests of this repository.",
+        epilog="The last line counts the results. The line before it names the JUnit XML file.\n\n"
+        "exit codes: 0 no test failed; 1 some failed; 2 usage error; 69 all that failed lacked\n"
+        "something; 77 all were skipped; 130 interrupted",
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--suite", action="append", choices=list(_NEED),
+                        help="run only this suite; may be repeated")
+    parser.add_argument("--test", action="append", default=[], choices=list(known_tests()),
+                        metavar="NAME", help="run only this test, such as autotest; may be "
+                        "repeated")
+    parser.add_argument("--full", action="store_true", help="run the long form of the suites fault "
+                        "and bench: about an hour")
+    parser.add_argument("--jobs", type=arguments.number(1, 1024), default=os.cpu_count(),
+                        metavar="N", help="number of tests that run at a time, of those that can "
+                        "(default %(default)s)")
+    parser.add_argument("--timeout-multiplier", type=arguments.number(1, 1000), default=1,
+                        metavar="N", help="multiply the time limit of each test by N, for a slow "
+                        "machine (default 1)")
+    arguments.add_dpdk(parser)
+    options = parser.parse_args(argv)
+    if options.suite and options.test:
+        parser.error("--suite and --test: give one of them")
+    return options

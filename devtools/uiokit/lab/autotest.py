@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""Run pci_uio_secondary_autotest in the lab, and judge the run."""
+
+import dataclasses
+import re
+
+from .. import common
+from . import tap, vm
+
+TEST = "pci_uio_secondary_autotest"
+
+# The default cases: enough to tell stock from patched.
+_SHORT = ("bring_up", "config_bytes", "fd_none", "exit_return", "exit_killed_attached",
+          "owner_cleared", "flow_no_queue", "control:")
+
+# With all cases also a device that is not a drive: conventional PCI, several BARs, DMA.
+_OTHER_DEVICE, _OTHER_ID = "vmxnet3,x-disable-pcie=on", "15ad:07b0"
+
+# The number of secondaries in the repeat case.
+REPEAT, REPEAT_FULL = 5, 100
+
+# Allow only the drives and the --uio devices of the guest. UIO needs physical addresses.
+_RUN = ('for bdf in $LAB_NVME $LAB_UIO; do set -- "$@" -a "$bdf"; done; '
+        f'exec "$@" -- {TEST}')
+
+_COUNTS = re.compile(r"pci_uio_secondary: (\d+) passed, (\d+) failed, (\d+) skipped")
+
+
+@dataclasses.dataclass
+class Options:
+    """How to run the test; `devtools/autotest --help` describes each option.
+
+    config_space: False for a DPDK older than the bug, whose secondaries have no config space.
+    """
+
+    filter: str = None
+    all: bool = False
+    repeat: int = REPEAT
+    sanitize: bool = False
+    config_space: bool = True
+    nvme: int = 1
+    device: list = dataclasses.field(default_factory=list)
+    uio: list = dataclasses.field(default_factory=list)
+    kernel: str = None
+    modules: str = None
+    accel: str = "auto"
+    qemu: str = vm.Options.qemu
+    timeout: int = 300
+
+
+class Verdict(tap.Output):
+    """What a run showed."""
+
+    @property
+    def lost_bus_master(self):
+        """The failed cases that found bus master lost after a secondary exited: the bug."""
+        return [case for case in self.of(tap.FAILED)
+                if case.why.endswith("bus master is lost")
+                and not case.claim.startswith("control:")]
+
+
+def run(options, folder, program, on_line=None):
+    """Run the test in a guest; return the lab's Result and the Verdict.
+
+    folder: a laid-out build; program: dpdk-test in it; on_line: gets each line of its output.
+    """
+    result = vm.boot(_guest(options, folder, program), on_line=on_line)
+    verdict = judge(result.stdout, result.code)
+    if result.timed_out:
+        verdict.broken = f"killed after {options.timeout} s"
+    return result, verdict
+
+
+def judge(output, code):
+    """The Verdict on the standard output and exit code of dpdk-test.
+
+    The plan, the cases, the last line with its counts and the exit code must all agree. Otherwise
+    the run is broken, whatever any of them says.
+    """
+    verdict = Verdict(**vars(tap.read(output)))
+    numbers = tuple(len(verdict.of(status)) for status in (tap.PASSED, tap.FAILED, tap.SKIPPED))
+    counts = [match for match in map(_COUNTS.fullmatch, output.splitlines()) if match]
+    if verdict.broken:
+        verdict.broken += f", exit code {code}"
+    elif len(counts) != 1 or tuple(map(int, counts[0].groups())) != numbers:
+        verdict.broken = "the counts in the last line do not agree with the cases"
+    elif (code == 0) != verdict.passed:
+        verdict.broken = f"exit code {code} does not agree with {numbers[1]} failed cases"
+    return verdict
+
+
+def known_cases():
+    """{name: claim} of all cases, read from the test's source."""
+    source = (common.TOP / "app/test/test_pci_uio_secondary.c").read_text()
+    exit_claim = re.search(r'#define EXIT\(what\) "(.*)" what', source)[1]
+    return {name: exit_claim * bool(is_exit) + claim for name, is_exit, claim in
+            re.findall(r'\t\{ "(\w+)", (EXIT\()?"([^"]*)"', source)}
+
+
+def _guest(options, folder, program):
+    command = [f"/dpdk/{program}", "-l", "0-1", "--iova-mode=pa", "--no-telemetry"]
+    env = {"PCI_UIO_SECONDARY_REPEAT": str(options.repeat)}
+    cases = () if options.all else _SHORT
+    if not options.config_space:
+        cases = [case for case in _SHORT if not case.startswith("config")]
+    if options.sanitize:
+        # AddressSanitizer keeps its shadow memory where EAL maps memory by default.
+        command.append("--base-virtaddr=0x200000000000")
+        # On an error the process exits with a code that no case expects.
+        env.update(ASAN_OPTIONS="exitcode=99:detect_stack_use_after_return=1",
+                   UBSAN_OPTIONS="halt_on_error=1:exitcode=99:print_stacktrace=1",
+                   PCI_UIO_SECONDARY_TIME_SCALE="4")
+    if options.filter or cases:
+        env["PCI_UIO_SECONDARY_CASES"] = options.filter or ",".join(cases)
+    # One drive has SR-IOV, because only such a drive has extended capabilities.
+    return vm.Options(command=["sh", "-c", _RUN, "sh", *command], kernel=options.kernel,
+                      modules=options.modules, accel=options.accel, qemu=options.qemu,
+                      nvme=options.nvme - 1, nvme_sriov=True,
+                      device=[_OTHER_DEVICE] * options.all + options.device,
+                      uio=[_OTHER_ID] * options.all + options.uio, hugepages=64,
+                      mem=1536 if options.sanitize else None,
+                      take=[(folder, "/dpdk")], env=env, timeout=options.timeout)
