@@ -24,7 +24,7 @@ DEVICE_PHASES = ("attach", "attached", "use", "detach")
 # Every Nth point is tried: of the kills in these phases, of the other kills, of the errors. A call
 # has at least five errors: with every fourth, each call fails at least once. probe: enough for a
 # DPDK that has the bug to lose the device.
-STEPS = {"full": (1, 1, 1), "short": (1, 25, 4), "probe": (10, 250, 16)}
+STEPS = {"full": (1, 1, 1), "short": (1, 50, 4), "probe": (10, 500, 16)}
 # The phases in which EAL may hold a lock in shared memory over several system calls.
 LOCKING_PHASES = ("start", "detached", "thread")
 # Seconds within which the primary must get EAL's locks: a kill in one of these phases often leaves

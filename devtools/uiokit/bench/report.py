@@ -12,7 +12,7 @@ import os
 import textwrap
 import xml.sax.saxutils
 
-from .. import common, distro, process
+from .. import common, process
 from . import judge, samples
 from .samples import number
 
@@ -31,7 +31,6 @@ _GOLDEN = 0.618034
 
 def write(run):
     """Write report.md and the plot NAME.svg of each measured figure; the path of the report."""
-    distro.need({"gnuplot": "gnuplot-nox"})
     machine, guest = _machine(run)
     for figure in samples.FIGURES:
         if run.measured(figure):
