@@ -3,7 +3,7 @@
 
 """In the lab's guest: kill a secondary at, or fail, each of its system calls in turn.
 
-usage: sweeps.py kill|error VARIANT full|short|probe. Prints the results as one JSON object on the
+usage: sweeps.py VARIANT kill|error full|short|probe. Prints the results as one JSON object on the
 last line; each try is one line of /tmp/tries.jsonl.
 """
 
@@ -221,8 +221,8 @@ def error(variant, depth):
 
 
 def main(argv):
-    run = {"kill": kill, "error": error}[argv[0]]
-    print(json.dumps(run(*argv[1:])))
+    variant, what, depth = argv
+    print(json.dumps({"kill": kill, "error": error}[what](variant, depth)))
 
 
 if __name__ == "__main__":
