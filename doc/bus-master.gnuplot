@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-# The picture of doc/consumers.md, from files that `tests/consume --watch DIR` has written:
-#   gnuplot -e 'folder="DIR"' doc/bus-master.gnuplot > doc/bus-master.svg
+# Plot the bus master bit over time, from the files of `tests/consumer/consume --watch DIR`:
+#   gnuplot -e 'folder="DIR"' doc/bus-master.gnuplot > bus-master.svg
 
 set terminal svg size 720,260 background "white" font "sans,12"
 set xlabel "seconds since the primary set the bit"
@@ -16,7 +16,7 @@ set label 1 "patched" at graph 0.99, first 3.3 right
 set label 2 "stock" at graph 0.99, first 1.3 right
 # Lines of transitions: time, device, on or off, COMMAND.
 table = "< awk '$3 == \"on\" || $3 == \"off\" {if (!n++) t = $1; print $1 - t, $3 == \"on\"}' ".folder
-plot table."/stock.txt" using 1:2 with steps lw 2 lc rgb "#b03030", \
-     table."/stock.txt" using 1:2 with points pt 7 ps 0.5 lc rgb "#b03030", \
-     table."/patched.txt" using 1:($2 + 2) with steps lw 2 lc rgb "#206020", \
-     table."/patched.txt" using 1:($2 + 2) with points pt 7 ps 0.5 lc rgb "#206020"
+plot table."/stock-shared.txt" using 1:2 with steps lw 2 lc rgb "#b03030", \
+     table."/stock-shared.txt" using 1:2 with points pt 7 ps 0.5 lc rgb "#b03030", \
+     table."/patched-shared.txt" using 1:($2 + 2) with steps lw 2 lc rgb "#206020", \
+     table."/patched-shared.txt" using 1:($2 + 2) with points pt 7 ps 0.5 lc rgb "#206020"

@@ -3,14 +3,14 @@
  */
 
 /*
- * The smallest multi-process application on a UIO device, with a PCI driver of its own, as SPDK
- * has one:
+ * A minimal multi-process application on a UIO device. Like SPDK, it has its own PCI driver:
  *
- *   uio_pair --proc-type=primary -a <BDF> < pipe        owns the device until the pipe is closed
- *   uio_pair --proc-type=secondary -a <BDF>             attaches, looks, and ends
+ *   uio_pair --proc-type=primary -a <BDF> < pipe        has the device until the pipe is closed
+ *   uio_pair --proc-type=secondary -a <BDF>             attaches, accesses config space, exits
  *
- * Each prints what it sees. Exit code: 0 when it attached and the device does DMA to the end,
- * 1 otherwise. It is built outside of DPDK, against what `devtools/dpdk install` has installed:
+ * Both print COMMAND and their accesses to config space. Exit code: 0 if the process attached the
+ * device and found bus mastering on, 1 otherwise. The application is built outside of DPDK's tree,
+ * against the DPDK that `devtools/dpdk install` has installed:
  *
  *   cc -DALLOW_INTERNAL_API -DALLOW_EXPERIMENTAL_API uio_pair.c \
  *      $(pkg-config --cflags --libs libdpdk)
@@ -34,7 +34,7 @@
 /* PCI Local Bus 3.0, 6.1: registers of the configuration header, little endian as this host is. */
 #define CONFIG_COMMAND 0x04
 #define CONFIG_COMMAND_MASTER 0x4
-#define CONFIG_CACHE_LINE_SIZE 0x0c /* without effect on PCI Express, and writable */
+#define CONFIG_CACHE_LINE_SIZE 0x0c /* writable, without effect on PCI Express */
 
 static const struct rte_pci_id ids[] = {
 	{
@@ -57,7 +57,7 @@ probe(struct rte_pci_driver *driver, struct rte_pci_device *pci)
 	return 0;
 }
 
-/* In a secondary the device is the primary's to stop: there is nothing to do. */
+/* The device is not started: there is nothing to stop. */
 static int
 detach(struct rte_pci_device *pci)
 {

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""Let secondaries, the device and the primary get into trouble, and see who suffers.
+"""Fault injection: does the primary keep its device when a secondary, or the device, fails?
 
-kill     a secondary is killed by SIGKILL at each system call of its life
-error    each system call of its attach that can fail fails once
-trouble  reset, unbind, unplug, a killed primary, a secondary without rights
-soak     secondaries in thousands, 32 at once, on 32 drives
+kill    SIGKILL of a secondary at each of its system calls
+error   each system call of an attach that can fail fails once
+device  reset, unbind, unplug, a killed primary, a second one, secondaries without privileges
+soak    thousands of secondaries, 32 at the same time, on 32 drives
 
-A primary reads and verifies all the time. All but soak run on stock as well, where each must cost
-the device. What came of each try is kept in build/fault/.
+A primary reads and verifies data all the time. All but soak run on stock as well, where they must
+lose the device. The results of each try are kept in build/fault/.
 """
 
 import argparse
@@ -27,45 +27,48 @@ from uiokit.workload import host
 
 SECONDARIES, SECONDARIES_FULL = 192, 10000
 HERE = pathlib.Path(__file__).parent
-HOURS = 3 * 3600
+TIMEOUT = 3 * 3600
 SHOWN = 20
 
 
-def run(folders, script, arguments, **more):
-    """(what the script printed last, as JSON, if it is; the lab's Result), progress passed on."""
-    def progress(line):
-        if line.startswith(("#", "ok ", "not ok ")):
-            common.say(f"  {line}")
-    result = vm.boot(host.options(folders, HERE / script, arguments, timeout=HOURS, **more),
-                     on_line=progress)
-    lines = result.stdout.splitlines()
-    try:
-        return json.loads(lines[-1]) if lines else None, result
-    except ValueError:
-        return None, result
+class Run:
+    """What to run, on {variant: folder}, in which form. affected: stock has the bug."""
 
+    def __init__(self, what, folders, full, affected):
+        self.what, self.folders, self.full, self.affected = what, folders, full, affected
 
-def kept(name, text):
-    path = common.build_dir("fault") / name
-    common.replace_file(path, text)
-    return path
+    def path(self, variant, suffix):
+        form = "-full" if self.full else ""
+        return common.build_dir("fault") / f"{self.what}-{variant}{form}{suffix}"
 
+    def has_bug(self, variant):
+        return self.affected and variant == variants.STOCK
 
-def name_of(what, variant, full):
-    return f"{what}-{variant}{'-full' if full else ''}"
+    def boot(self, variant, script, arguments, **more):
+        """The lab's Result of a script in the guest; shows its progress."""
+        def progress(line):
+            if line.startswith(("#", "ok ", "not ok ")):
+                common.say(f"  {line}")
+        return vm.boot(host.options(self.folders, HERE / script, [variant, *arguments],
+                                    timeout=TIMEOUT, **more), on_line=progress)
 
-
-def verdict_of(what, variant, full, folders, script, arguments, **more):
-    """What a script found, which is kept."""
-    found, result = run(folders, script, arguments, **more)
-    if result.code != 0 or found is None:
-        raise common.Infrastructure(f"{what}, {variant}: no verdict:\n{result.stdout[-2000:]}"
-                                    f"{result.stderr[-2000:]}")
-    kept(f"{name_of(what, variant, full)}.json", json.dumps(found, indent=1))
-    return found
+    def found(self, variant, script, arguments, **more):
+        """The JSON object on the last line of a script's output, which is kept in a file."""
+        result = self.boot(variant, script, arguments, **more)
+        try:
+            found = json.loads(result.stdout.splitlines()[-1])
+        except (IndexError, ValueError):
+            found = None
+        if result.code != 0 or found is None:
+            raise common.Infrastructure(f"{self.what}, {variant}: no verdict: {script} exited with "
+                                        f"{result.code}:\n{result.stdout[-2000:]}"
+                                        f"{result.stderr[-2000:]}")
+        common.replace_file(self.path(variant, ".json"), json.dumps(found, indent=1))
+        return found
 
 
 def show(wrong):
+    """Print what is wrong; whether nothing is."""
     for sentence in wrong[:SHOWN]:
         print(f"    {sentence}")
     if len(wrong) > SHOWN:
@@ -74,87 +77,81 @@ def show(wrong):
     return not wrong
 
 
-def sweep(what, folders, full, affected):
-    """kill or error: patched must hold, and stock must not if it has the bug."""
-    held = True
-    for variant in reversed(folders):
-        tries = common.build_dir("fault") / f"{name_of(what, variant, full)}-tries.jsonl"
-        found = verdict_of(what, variant, full, folders, "sweeps.py",
-                           [what, variant, *["--full"] * full],
-                           give=[("/tmp/tries.jsonl", str(tries))])
+def sweep(run):
+    """kill and error: patched must keep the device, stock with the bug must lose it."""
+    passed = True
+    for variant in reversed(run.folders):
+        depth = "full" if run.full else "probe" if run.has_bug(variant) else "short"
+        found = run.found(variant, "sweeps.py", [run.what, depth],
+                          give=[("/tmp/tries.jsonl", str(run.path(variant, "-tries.jsonl")))])
         counts = found["counts"]
-        print(f"{what}, {variant}: {counts['tries']} tries in {found['seconds']:.0f} s, "
+        print(f"{run.what}, {variant}: {counts['tries']} tries in {found['seconds']:.0f} s, "
               f"{found['reads']} reads verified: " + ", ".join(
                   f"{kind} {number}" for kind, number in sorted(counts.items())
                   if kind != "tries"))
-        held &= show(verdict.sweep(found, affected and variant == variants.STOCK))
-    return held
+        passed &= show(verdict.sweep(found, run.has_bug(variant)))
+    return passed
 
 
-def kill(folders, full, affected):
-    return sweep("kill", folders, full, affected)
-
-
-def error(folders, full, affected):
-    return sweep("error", folders, full, affected)
-
-
-def trouble(folders, _full, affected):
-    if not affected:
-        raise common.Skip("this DPDK is not affected, and the claim is not put on it")
-    held = True
-    for variant in reversed(folders):
-        _, result = run(folders, "device_faults.py", [variant], monitor=True, nvme_unplug=True,
-                        # A race takes a hundred primaries with memory of their own.
-                        mem=3072, hugepages=384)
-        path = kept(f"trouble-{variant}.txt", result.stdout + result.stderr)
+def device(run):
+    if not run.affected:
+        raise common.Skip("this DPDK does not have the bug: it cannot carry the claim")
+    passed = True
+    for variant in reversed(run.folders):
+        # Each of the 100 primaries in a race has its own memory.
+        result = run.boot(variant, "device_faults.py", [], monitor=True, nvme_unplug=True,
+                          mem=3072, hugepages=384)
+        path = run.path(variant, ".txt")
+        common.replace_file(path, result.stdout + result.stderr)
         wrong = verdict.trouble(result.stdout, result.code)
         if wrong is None:
-            raise common.Infrastructure(f"trouble, {variant}: no verdict: see {path}")
-        print(f"trouble, {variant}: {len(wrong)} scenarios did not hold: {path}")
+            raise common.Infrastructure(f"device, {variant}: no verdict: see {path}")
+        print(f"device, {variant}: {len(wrong)} scenarios failed: {path}")
         show(wrong)
-        held &= verdict.trouble_held(wrong, variant == variants.STOCK)
-    return held
+        passed &= verdict.device_faults_passed(wrong, run.has_bug(variant))
+    return passed
 
 
-def soak(folders, full, affected):
-    variant = list(folders)[-1]
-    if affected and variant == variants.STOCK:
-        raise common.Skip("stock loses its drives with the first secondary that leaves")
-    watch = common.build_dir("fault") / f"{name_of('soak', variant, full)}-bus-master.txt"
-    found = verdict_of("soak", variant, full, folders, "soak.py",
-                       [variant, str(SECONDARIES_FULL if full else SECONDARIES)],
-                       nvme=32, mem=1536, watch=str(watch))
-    wrong = verdict.soak(found, trace.transitions(watch))
-    print(f"soak, {variant}: {found['secondaries']} secondaries, 32 at once, {found['drives']} "
-          f"drives, {found['seconds']:.0f} s, {found['reads']} reads verified\n"
+def soak(run):
+    variant = list(run.folders)[-1]
+    if run.has_bug(variant):
+        raise common.Skip("stock loses its drives when the first secondary exits")
+    watch = run.path(variant, "-bus-master.txt")
+    found = run.found(variant, "soak.py", [str(SECONDARIES_FULL if run.full else SECONDARIES)],
+                      nvme=32, mem=1536, watch=str(watch))
+    print(f"soak, {variant}: {found['secondaries']} secondaries, 32 at the same time, "
+          f"{found['drives']} drives, {found['seconds']:.0f} s, {found['reads']} reads verified\n"
           f"    after the first hundred: {found['first']}\n"
           f"    after the last hundred:  {found['last']}")
-    return show(wrong)
+    return show(verdict.soak(found, trace.transitions(watch)))
+
+
+TESTS = {"kill": sweep, "error": sweep, "device": device, "soak": soak}
 
 
 def main(argv):
-    claims = {claim.__name__: claim for claim in (kill, error, trouble, soak)}
-    parser = argparse.ArgumentParser(prog="tests/fault", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=claims)
-    parser.add_argument("--full", action="store_true", help="kill: at every system call, "
-                        f"soak: {SECONDARIES_FULL} secondaries instead of {SECONDARIES}")
+    parser = argparse.ArgumentParser(
+        prog="tests/fault/fault", description=__doc__,
+        epilog="exit codes: 0 passed, 1 failed, 2 usage, 69 environment missing or broken, "
+        "77 skipped,\n130 interrupted", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=TESTS)
+    parser.add_argument("--full", action="store_true", help="kill: at every system call; error: "
+                        f"every error of every call; soak: {SECONDARIES_FULL} secondaries instead "
+                        f"of {SECONDARIES}")
     arguments.add_dpdk(parser)
     parser.add_argument("--only", choices=(variants.STOCK, variants.PATCHED),
-                        help="one variant")
+                        help="run only this variant (default: both)")
     options = parser.parse_args(argv)
-    distro.need(host.NEED)
     tree = source.get(options.dpdk)
+    distro.need(host.NEED)
     folders = host.build(tree)
     if options.only:
         folders = {variant: folder for variant, folder in folders.items()
                    if variant == options.only}
         if not folders:
-            raise common.Skip(f"{tree} has no {options.only} variant: it is not affected")
+            raise common.Skip(f"{tree} has no {options.only} variant: it does not have the bug")
     began = time.monotonic()
-    held = claims[options.what](folders, options.full, variants.Build(tree).diagnosis ==
-                                "affected")
-    print(f"{options.what}: {'held' if held else 'NOT HELD'}, "
-          f"{time.monotonic() - began:.0f} s")
-    return common.PASSED if held else common.FAILED
+    passed = TESTS[options.what](Run(options.what, folders, options.full,
+                                     variants.Build(tree).diagnosis == "affected"))
+    print(f"{options.what}: {'passed' if passed else 'FAILED'}, {time.monotonic() - began:.0f} s")
+    return common.PASSED if passed else common.FAILED

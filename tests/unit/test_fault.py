@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""What the workload sees of a secondary, and how tests/fault judges what it found."""
+"""The workload, the verdicts of tests/fault, the arguments of tests/fault and tests/consumer."""
 
 import copy
 import os
@@ -15,39 +15,42 @@ import pytest
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 WORKLOAD = TOP / "devtools/uiokit/workload"
-sys.path[:0] = [str(WORKLOAD), str(TOP / "tests/fault")]
+sys.path[:0] = [str(WORKLOAD), str(TOP / "tests/fault"), str(TOP / "tests/consumer")]
 
+import consume  # noqa: E402
+import fault  # noqa: E402
 import verdict  # noqa: E402
 import sweeps  # noqa: E402
 import workload  # noqa: E402
+from uiokit import common, distro  # noqa: E402
 
 TRACE = r"""
 7 [  59] execve("/x", [], []) = 0
 7 [ 257] openat(AT_FDCWD, "/lib", O_RDONLY) = 3
 8 [ 257] openat(AT_FDCWD, "/thread", O_RDONLY <unfinished ...>
 8 <... openat resumed>) = 4
-7 [   1] write(1, "{\"at\": \"attach\"}\n", 17) = 17
+7 [   1] write(1, "{\"phase\": \"attach\"}\n", 20) = 20
 7 [ 257] openat(AT_FDCWD, "/sys/bus/pci/devices/0000:00:04.0/config", O_RDWR) = 3
 8 [  47] recvmsg(5) = 0
 7 [   0] read(3, "x", 1) = 1
-7 [   1] write(1, "{\"at\": \"attached\"}\n", 17) = 17
+7 [   1] write(1, "{\"phase\": \"attached\"}\n", 22) = 22
 7 [   0] read(3, "fds", 3) = 3
 7 --- SIGCHLD ---
-7 [   1] write(1, "{\"at\": \"detached\"}\n", 17) = 17
+7 [   1] write(1, "{\"phase\": \"detached\"}\n", 22) = 22
 7 [ 257] openat(AT_FDCWD, "/proc/self/fd", O_RDONLY) = 3
 """.lstrip()
 
 
-def test_calls_are_numbered_by_thread_and_placed_by_what_the_secondary_tells():
-    life = workload.SyscallTrace(TRACE)
-    assert life.calls[workload.Call("openat", 1)] == "start"
-    assert life.calls[workload.Call("openat", 2)] == "attach"
-    assert life.calls[workload.Call("openat", 3)] == "detached"
-    assert life.calls[workload.Call("openat", 1, thread=1)] == "thread"
-    assert life.calls[workload.Call("recvmsg", 1, thread=1)] == "thread"
-    assert workload.Call("recvmsg", 1) not in life.calls
-    assert [call.name for call in life.within("attach")] == ["write", "openat", "read"]
-    assert life.numbers["openat"] == "257"
+def test_calls_are_numbered_by_thread_and_sorted_into_phases():
+    trace = workload.SyscallTrace(TRACE)
+    assert trace.phases[workload.Call("openat", 1)] == "start"
+    assert trace.phases[workload.Call("openat", 2)] == "attach"
+    assert trace.phases[workload.Call("openat", 3)] == "detached"
+    assert trace.phases[workload.Call("openat", 1, thread=1)] == "thread"
+    assert trace.phases[workload.Call("recvmsg", 1, thread=1)] == "thread"
+    assert workload.Call("recvmsg", 1) not in trace.phases
+    assert [call.name for call in trace.calls_in("attach")] == ["write", "openat", "read"]
+    assert trace.numbers["openat"] == "257"
 
 
 THREADS = """
@@ -75,22 +78,42 @@ def inject(tmp_path_factory):
 
 @pytest.mark.parametrize("thread, written, code", [
     (1, "second ", -signal.SIGKILL), (2, "", -signal.SIGKILL), (3, "second first ", 0)])
-def test_a_kill_is_of_the_thread_that_is_named(inject, thread, written, code):
+def test_inject_kills_at_a_call_of_the_named_thread(inject, thread, written, code):
     write = workload.SyscallTrace(TRACE).numbers["write"]
-    came = subprocess.run([inject, "kill", write, "1", str(thread), sys.executable, "-c", THREADS],
-                          stdout=subprocess.PIPE, text=True, timeout=60)
-    assert (came.stdout, came.returncode) == (written, code)
+    ended = subprocess.run([inject, "kill", write, "1", str(thread), sys.executable, "-c", THREADS],
+                           stdout=subprocess.PIPE, text=True, timeout=60)
+    assert (ended.stdout, ended.returncode) == (written, code)
 
 
-def test_each_call_of_an_attach_fails_in_each_way():
-    points = list(sweeps.failures(workload.SyscallTrace(TRACE)))
+def test_the_full_form_fails_each_call_of_an_attach_in_each_way():
+    points = sweeps.failures(workload.SyscallTrace(TRACE), "full")
     assert {call for call, _ in points} == {workload.Call("openat", 2), workload.Call("read", 1)}
     assert (workload.Call("read", 1), "short") in points
     assert (workload.Call("openat", 2), "short") not in points
     assert len(points) == 2 * len(sweeps.ERRORS) + 1
 
 
-@pytest.mark.parametrize("errors, error, held", [
+@pytest.mark.parametrize("first", ["openat", "read"])
+def test_the_short_form_fails_each_call_of_an_attach(first):
+    lines = [f'7 [ 0] {name}(3) = 1' for name in (first, "openat", "read", "fstat", "read") * 20]
+    trace = workload.SyscallTrace("\n".join([TRACE.split("7 [ 257] openat(AT_FDCWD, \"/sys")[0],
+                                             *lines]))
+    points = sweeps.failures(trace, "short")
+    assert [call for call in trace.calls_in("attach") if call.name != "write"] == \
+        list(dict.fromkeys(call for call, _ in points))
+    assert {how for _, how in points} == {*sweeps.ERRORS, "short"}
+    assert len(points) < len(sweeps.failures(trace, "full")) / 3.9
+
+
+def test_the_short_form_of_kill_tries_each_call_while_a_secondary_has_the_device():
+    phases = {workload.Call("read", number): phase for number, phase in
+              enumerate(["start"] * 60 + ["attach"] * 20 + ["use"] * 5 + ["detached"] * 80)}
+    counts = {depth: len(sweeps.kill_points(phases, depth)) for depth in sweeps.STEPS}
+    assert counts == {"full": 165, "short": 25 + 3, "probe": 3 + 1}
+    assert {phases[call] for call in sweeps.kill_points(phases, "short")} == set(phases.values())
+
+
+@pytest.mark.parametrize("errors, error, is_explained", [
     ("Cannot open /sys/bus/pci/devices/0000:00:04.0/config: Too many open files", "EMFILE", True),
     ("cannot open it: Too many open files\nRequested device 0000:00:04.0", "EMFILE", True),
     ("0000:00:04.0: open: fewer bytes", "short", True),
@@ -98,42 +121,49 @@ def test_each_call_of_an_attach_fails_in_each_way():
     ("0000:00:04.0: Too many open files", "EMFILE", False),
     ("Cannot open config: Too many open files", "EMFILE", False),
     ("0000:00:04.0: open", "short", False), ("", "EMFILE", False)])
-def test_an_error_is_explained_by_device_call_and_cause(monkeypatch, errors, error, held):
+def test_an_error_is_explained_by_device_call_and_cause(monkeypatch, errors, error, is_explained):
     monkeypatch.setattr(workload, "DRIVES", ["0000:00:04.0"])
-    came = workload.SecondaryRun(code=1, facts={}, said=[], errors=errors, hung=False)
-    assert sweeps.explained(came, workload.Call("openat", 1), error) is held
+    run = workload.SecondaryRun(code=1, facts={}, lines=[], errors=errors, hung=False)
+    assert sweeps.explained(run, workload.Call("openat", 1), error) is is_explained
 
 
-@pytest.mark.parametrize("facts, code, right", [
+@pytest.mark.parametrize("facts, code, passed", [
     ({"left_fds": 0, "left_maps": 0}, 0, True), ({"left_fds": 1, "left_maps": 0}, 0, False),
     ({"left_fds": 0, "left_maps": 1}, 0, False), ({}, 0, False),
     ({"left_fds": 0, "left_maps": 0}, 1, False)])
-def test_a_run_is_right_only_when_it_left_nothing(facts, code, right):
-    assert workload.SecondaryRun(code, facts, [], "", False).right is right
+def test_a_run_passes_only_if_it_released_everything(facts, code, passed):
+    assert workload.SecondaryRun(code, facts, [], "", False).passed is passed
+
+
+def test_a_run_is_described_by_its_end_its_messages_and_what_it_left():
+    facts = {"left_fds": 1, "left_maps": 0}
+    assert str(workload.SecondaryRun(1, facts, [], "a: no\nb: no\n", False)) == \
+        "exit code 1; a: no; b: no; left 1 file descriptors and 0 mappings of the drive"
+    assert str(workload.SecondaryRun(-9, {"left_fds": 0, "left_maps": 0}, [], "", True)) == "hangs"
 
 
 def sweep(**counts):
     return {"counts": {"tries": 100, "killed": 100, **counts}, "wrong": []}
 
 
-def test_a_sweep_holds_only_without_a_victim():
+def test_a_sweep_passes_only_if_no_try_did_harm():
     assert verdict.sweep(sweep(), False) == []
     assert verdict.sweep(sweep(**{"lock of EAL left taken": 2}), False) == []
-    for kind in ("device lost", "stale file lock", "next refused", "hung", "not explained",
-                 "left something", "device lost by one left alone",
-                 "lock of EAL taken by an attach", "primary started again: cannot be recovered"):
+    for kind in ("device lost", "stale file lock", "next secondary failed", "hung",
+                 "not explained", "not released", "device lost by an uninjured run",
+                 "lock of EAL taken by an attach", "primary restarted: cannot be recovered"):
         assert verdict.sweep(sweep(**{kind: 1}), False) == [f"{kind}: 1 of 100"]
-    assert verdict.sweep({**sweep(), "wrong": ["so"]}, False) == ["so"]
+    assert verdict.sweep({**sweep(), "wrong": ["a sentence"]}, False) == ["a sentence"]
 
 
-def test_a_sweep_that_reaches_little_says_little():
+def test_a_sweep_fails_if_many_points_are_not_reached():
     assert verdict.sweep(sweep(**{"not reached": 5}), False) == []
     assert "not reached" in verdict.sweep(sweep(**{"not reached": 6}), False)[0]
 
 
-def test_a_sweep_of_stock_must_see_the_bug():
+def test_a_sweep_of_stock_must_detect_the_bug():
     assert verdict.sweep(sweep(**{"device lost": 1}), True) == []
-    assert "does not see" in verdict.sweep(sweep(), True)[0]
+    assert "did not detect" in verdict.sweep(sweep(), True)[0]
 
 
 STAT = {"fds": 9, "maps": 4, "heap_bytes": 5, "heap_count": 2, "heap_total": 8, "runtime_files": 3,
@@ -143,7 +173,7 @@ SOAK = {"wrong": [], "wrong_reads": 0, "reads": 5, "primary": 0, "drives": 1, "f
 ONCE = {"0000:00:04.0": ["on", "off"]}
 
 
-def test_a_soak_holds():
+def test_a_soak_passes():
     assert verdict.soak(SOAK, ONCE) == []
     less = {**STAT, "private_kb": 1100, "heap_bytes": 4}
     assert verdict.soak({**SOAK, "last": less}, ONCE) == []
@@ -155,7 +185,7 @@ def test_a_soak_holds():
     *(({"last": {**STAT, name: STAT[name] + 1}}, ONCE) for name in verdict.GROWING),
     ({"last": {**STAT, "private_kb": 1200}}, ONCE), ({"last": {**STAT, "hugepages_free": 6}}, ONCE),
     ({}, {"0000:00:04.0": ["on", "off", "on", "off"]}), ({}, {})])
-def test_a_soak_does_not_hold(change, states):
+def test_a_soak_fails(change, states):
     assert len(verdict.soak({**copy.deepcopy(SOAK), **change}, states)) == 1
 
 
@@ -164,14 +194,40 @@ def test_a_soak_does_not_hold(change, states):
                                             ["not ok 2 - b: x"]),
     ("1..2\nok 1 - a\n", 0, None), ("ok 1 - a\n", 0, None), ("1..1\nok 1 - a\n", 1, None),
     ("1..1\nnot ok 1 - a\n", 0, None)])
-def test_trouble_is_judged_by_plan_lines_and_code_together(output, code, wrong):
+def test_device_faults_are_judged_by_plan_lines_and_exit_code_together(output, code, wrong):
     assert verdict.trouble(output, code) == wrong
 
 
-def test_trouble_on_stock_must_be_a_lost_device():
-    lost, other = "not ok 7 - a: not so: bus master is off: COMMAND 0x0103", "not ok 8 - b: not so"
-    assert verdict.trouble_held([other, lost], True)
-    assert not verdict.trouble_held([other], True)
-    assert not verdict.trouble_held([], True)
-    assert verdict.trouble_held([], False)
-    assert not verdict.trouble_held([lost], False)
+def test_device_faults_on_stock_must_lose_the_device():
+    lost, other = "not ok 7 - a: expected b: bus mastering is off: COMMAND 0x0103", "not ok 8 - b"
+    assert verdict.device_faults_passed([other, lost], True)
+    assert not verdict.device_faults_passed([other], True)
+    assert not verdict.device_faults_passed([], True)
+    assert verdict.device_faults_passed([], False)
+    assert not verdict.device_faults_passed([lost], False)
+
+
+@pytest.mark.parametrize("main, argv, why", [
+    (fault.main, ["kill"], "no such folder"), (consume.main, [], "no such folder"),
+    (consume.main, ["--watch", "/missing"], "/missing: not a writable folder")])
+def test_arguments_are_checked_before_anything_is_installed_or_built(monkeypatch, capsys, main,
+                                                                     argv, why):
+    monkeypatch.setattr(distro, "need", None)
+    with pytest.raises((common.Usage, SystemExit)) as ended:
+        main([*argv, "--dpdk", "/missing"])
+    assert ended.value.code == common.USAGE
+    assert why in capsys.readouterr().err + str(ended.value)
+
+
+def test_watch_writes_one_file_for_each_variant_and_linking(monkeypatch, make_tree, tmp_path):
+    watched = []
+    monkeypatch.setattr(distro, "need", lambda programs: None)
+    monkeypatch.setattr(consume.install, "install", lambda *args: None)
+    monkeypatch.setattr(consume, "compile_pair", lambda prefix, linking, folder: folder / linking)
+    monkeypatch.setattr(consume, "run", lambda program, prefix, scenario, watch=None, take=():
+                        watched.append(watch))
+    monkeypatch.setattr(consume, "judge", lambda *args: True)
+    monkeypatch.setattr(consume, "judge_ownership", lambda *args: True)
+    assert consume.main(["--dpdk", str(make_tree().path), "--watch", str(tmp_path)]) == 0
+    assert sorted(path.name for path in watched if path) == [
+        "patched-shared.txt", "patched-static.txt", "stock-shared.txt", "stock-static.txt"]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""What a run of the benchmark says of the targets of a figure: its ratios, and its growth."""
+"""Judge a run of the benchmark by the targets of its figures: ratios and growth."""
 
 import dataclasses
 import math
@@ -16,13 +16,13 @@ UNDECIDED = "undecided"
 NOT_MEASURED = "not measured in this run"
 NO_TARGET = "no target"
 
-# Standard error of a median over its quartile range, of normal samples: 1.253 / 1.349.
+# Standard error of the median, in interquartile ranges, of normal samples: 1.253 / 1.349.
 _ERROR_OF_MEDIAN = 0.93
 
 
 @dataclasses.dataclass
 class Ratio:
-    """One ratio of a figure. summary: of the ratios, None if not measured; note: how they came."""
+    """A ratio of a figure. summary: None if it was not measured; note: how it was formed."""
 
     figure: object
     above: str
@@ -44,13 +44,13 @@ class Ratio:
 
     @property
     def failed(self):
-        """It is worse than it may be: than its limit, where a miss of the target is explained."""
+        """The limit is missed, or the target if there is no limit."""
         limit = self.target if self.limit is None else self.limit
         return self.outcome == NOT_MET and _against(self, limit) == NOT_MET
 
 
 class Half(typing.NamedTuple):
-    """The slope from one x to another."""
+    """The slope between two x."""
 
     low: float
     high: float
@@ -59,9 +59,9 @@ class Half(typing.NamedTuple):
 
 @dataclasses.dataclass
 class Growth:
-    """The growth of a figure: the slope over all, and in its halves, none if it was not measured.
+    """The growth of a figure: its slope over all x and in both halves; () if not measured.
 
-    change: of the slope, from the first half to the second, relative; error: its standard error.
+    change: relative, of the slope from the first half to the second; error: its standard error.
     """
 
     figure: object
@@ -81,18 +81,18 @@ class Growth:
         return self.outcome == NOT_MET
 
 
-def all_of(run, figures):
+def all_of(run):
     """The Ratios and Growths of all figures, in the order of the table."""
-    return [one for figure in figures
+    return [one for figure in samples.FIGURES
             for one in [*ratios(run, figure), *([growth(run, figure)] if figure.growth else [])]]
 
 
 def ratios(run, figure):
-    """The Ratio of each line in the figure's table.
+    """The Ratios of a figure.
 
-    A pair is one round at one x; the ratios of all pairs are summarised together. What has no
-    partner is left out. Where fewer than half have one, or a partner is 0, the medians are divided
-    instead, and there are no quartiles.
+    Two samples of the same round and x are a pair; the ratios of all pairs are summarised together
+    and other samples are ignored. If fewer than half of the samples have a partner, or a
+    denominator is 0, the ratio is that of the medians, without quartiles.
     """
     found = []
     for above, below, bound, *targets in figure.ratios:
@@ -105,7 +105,7 @@ def ratios(run, figure):
 
 
 def _against(ratio, target):
-    """Whether the target is met, not met, or nearer than the ratio's standard error."""
+    """Compare with the target; undecided if it is nearer than the standard error."""
     off = ratio.summary.median - target
     if abs(off) < error(ratio.summary):
         return UNDECIDED
@@ -113,7 +113,7 @@ def _against(ratio, target):
 
 
 def error(summary):
-    """The standard error of the median that the quartiles let expect; of a single value, none."""
+    """The standard error of the median, estimated from the quartiles; 0 for a ratio of medians."""
     return _ERROR_OF_MEDIAN * (summary.q3 - summary.q1) / math.sqrt(summary.n) if summary.n else 0
 
 
@@ -122,8 +122,8 @@ def _ratio(run, figure, above, below):
                      for number, value in run.at(figure, variant, x).items()}
                     for variant in (above, below))
     if not upper or not lower:
-        lacking = [name for name, of in ((above, upper), (below, lower)) if not of]
-        return None, NOT_MEASURED, f"no {' and no '.join(lacking)}"
+        missing = [name for name, of in ((above, upper), (below, lower)) if not of]
+        return None, NOT_MEASURED, f"no {' and no '.join(missing)}"
     pairs = sorted(upper.keys() & lower.keys())
     most = max(len(upper), len(lower))
     if 2 * len(pairs) >= most and all(lower[pair] for pair in pairs):
@@ -136,20 +136,19 @@ def _ratio(run, figure, above, below):
             return None, NOT_MEASURED, f"{below} is 0"
         median = statistics.median(upper.values()) / divisor
         found = samples.Summary(0, median, median, median, median, median)
-        why = "some divide by 0" if 2 * len(pairs) >= most else "rounds do not pair"
+        why = "division by 0" if 2 * len(pairs) >= most else "rounds do not pair"
         note = f"{why}: ratio of medians"
     return found, "", note
 
 
 def growth(run, figure):
-    """The Growth of a figure that has a rule for it, (variant, tolerance).
+    """The Growth of a figure with a (variant, tolerance): is the cost of one more x constant?
 
-    Is the cost per x flat? Fit a straight line to the medians of each half of the x, by least
-    squares: up to the measured one nearest to the middle, and from it on. A slope is the cost per
-    x, and a fixed cost has no part in it. The rule is met if the second half's is as steep as the
-    first's, within the tolerance. What grows faster than x is steeper in the second half, what is
-    paid once, at some x, in one of them. Slopes between neighbours would say the same, but where x
-    are close the noise of two medians would drown their difference.
+    A straight line is fitted by least squares to the medians of each half of the curve, which meet
+    at the measured x nearest to the middle. Its slope is the cost of one more x without the fixed
+    cost. The target is met if both slopes are the same within the tolerance. A cost that grows
+    faster than x makes the second half steeper; a cost that occurs once, at some x, makes one of
+    them steeper. Slopes between neighbouring x would be dominated by the noise of two medians.
     """
     variant, tolerance = figure.growth
     points = [(x, samples.summary(run.at(figure, variant, x).values()))
@@ -157,7 +156,7 @@ def growth(run, figure):
     if not points:
         return Growth(figure, NOT_MEASURED, f"no {variant}")
     if len(points) < 3:
-        return Growth(figure, NOT_MEASURED, f"{len(points)} {figure.x} are too few, 3 are needed")
+        return Growth(figure, NOT_MEASURED, f"{len(points)} numbers of {figure.x}, 3 are needed")
     slope, _ = _line(points)
     if slope <= 0:
         return Growth(figure, NOT_MEASURED, f"{variant} does not grow with {figure.x}")
@@ -166,7 +165,7 @@ def growth(run, figure):
     halves = points[:at + 1], points[at:]
     (first, first_error), (second, second_error) = (_line(half) for half in halves)
     if first <= 0:
-        return Growth(figure, NOT_MET, f"{variant} does not grow at first", slope)
+        return Growth(figure, NOT_MET, f"{variant} does not grow in the first half", slope)
     change = second / first - 1
     off = math.hypot(first_error * second / first, second_error) / first
     outcome = UNDECIDED if abs(abs(change) - tolerance) < off else \
@@ -177,7 +176,7 @@ def growth(run, figure):
 
 
 def _line(points):
-    """Slope of the least-squares line through the medians, and its standard error."""
+    """The slope of the least-squares line through the medians, and its standard error."""
     mean = statistics.fmean(x for x, _ in points)
     square = sum((x - mean) ** 2 for x, _ in points)
     slope = sum((x - mean) * found.median for x, found in points) / square

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""In the lab's guest: raw samples for devtools/bench, a JSON object each, in /tmp/samples.jsonl.
+"""In the lab's guest: take raw samples for devtools/bench, one JSON object a line.
 
-usage: measure.py attach|growth|iops ROUNDS. Variants that are compared are measured in turn, in
-each round in another order.
+usage: measure.py attach|growth|iops ROUNDS. Writes /tmp/samples.jsonl. Variants that are compared
+are measured alternately, in each round in another order.
 """
 
 import json
@@ -17,11 +17,11 @@ import workload
 
 SAMPLES = open("/tmp/samples.jsonl", "a")
 IOPS_MS = 3000
-# Lives that are traced: the number of system calls hardly changes.
+# Runs under strace: the number of system calls hardly changes.
 TRACED = 3
 CONFIG_ROUNDS = 5
 DRIVES = (1, 2, 4, 8, 16, 24, 32)
-CROWD = (0, 1, 2, 4, 8, 16, 31)
+SECONDARIES = (0, 1, 2, 4, 8, 16, 31)
 
 
 def sample(figure, variant, number, value, x=None):
@@ -29,8 +29,8 @@ def sample(figure, variant, number, value, x=None):
                               "value": value}) + "\n")
 
 
-def turns(variants, number):
-    """All of them, in each round another one first."""
+def rotate(variants, number):
+    """All variants, in each round starting with another one."""
     first = number % len(variants)
     return variants[first:] + variants[:first]
 
@@ -40,22 +40,23 @@ def progress(what, number, rounds):
         print(f"# {what}: round {number} of {rounds}", flush=True)
 
 
-def right(came):
-    if came.code != 0:
-        raise workload.Broken(f"a secondary failed: {came}")
-    return came.facts
+def facts_of(run):
+    if run.code != 0:
+        raise workload.NoVerdict(f"a secondary failed: {run}")
+    return run.facts
 
 
-def set_anew(primary):
-    """Let the next secondary find all as it would beside a primary that works.
+def reset_conditions(primary):
+    """Let the next secondary find the same conditions, whatever ran before it.
 
-    Stock takes bus mastering along, and the next of stock would set it in its attach. What sets it
-    again leaves an emulated processor slow for some milliseconds: somebody comes in between.
+    A stock secondary clears bus mastering, and the next stock secondary would set it in its attach.
+    Setting it slows down an emulated processor for some milliseconds: so run a secondary without a
+    device in between.
     """
-    said = primary.ask("recover")
-    if said.get("bad") != []:
-        raise workload.Broken(f"the primary does not recover: {said}")
-    right(workload.run_secondary(workload.PATCHED, ["--nothing"], drives=workload.DRIVES[:1]))
+    answer = primary.ask("recover")
+    if answer.get("errors") != []:
+        raise workload.NoVerdict(f"the primary does not recover: {answer}")
+    facts_of(workload.run_secondary(workload.PATCHED, ["--no-attach"], drives=workload.DRIVES[:1]))
 
 
 def bind_to_vfio(drive):
@@ -64,108 +65,110 @@ def bind_to_vfio(drive):
     (device / "driver" / "unbind").write_text(drive)
     pathlib.Path("/sys/bus/pci/drivers_probe").write_text(drive)
     if (device / "driver").resolve().name != "vfio-pci":
-        raise workload.Broken(f"{drive} cannot be bound to vfio-pci")
+        raise workload.NoVerdict(f"{drive} cannot be bound to vfio-pci")
 
 
 def attach(rounds):
-    """An attach on uio_pci_generic, stock and patched, and on vfio-pci; and none at all."""
-    # The guest's IOMMU does not remap interrupts, and none are used.
+    """Attach on uio_pci_generic (stock and patched) and on vfio-pci, and a run without attach."""
+    # The guest's IOMMU does not remap interrupts; none are used.
     for module in ("vfio_iommu_type1 allow_unsafe_interrupts=1", "vfio-pci"):
         os.system(f"modprobe {module}")
     uio, vfio = workload.DRIVES
     bind_to_vfio(vfio)
     primary = workload.Primary(workload.PATCHED)
-    # What takes bus mastering away, as stock does, matters to no I/O here.
-    primary.ask("rest")
+    # Without I/O, the loss of bus mastering disturbs no measurement.
+    primary.ask("pause")
     ways = (("patched", workload.PATCHED, uio, []), ("stock", workload.STOCK, uio, []),
-            ("vfio", workload.PATCHED, vfio, []), ("none", workload.PATCHED, uio, ["--nothing"]))
+            ("vfio", workload.PATCHED, vfio, []), ("none", workload.PATCHED, uio, ["--no-attach"]))
     for number in range(rounds):
-        for name, variant, drive, options in turns(ways, number):
-            set_anew(primary)
+        for name, variant, drive, options in rotate(ways, number):
+            reset_conditions(primary)
             secondary = workload.Secondary(variant, [*options, "--stay"], [drive])
             if not secondary.wait_for("private_kb"):
-                raise workload.Broken(f"{name}: no attach: {secondary.end()}")
+                raise workload.NoVerdict(f"{name}: no attach: {secondary.finish()}")
             if name == "vfio":
-                # Its detach waits some seconds for the primary, which is not what is measured.
+                # Its detach waits some seconds for the primary and is not measured.
                 secondary.process.kill()
-            facts = secondary.end().facts
+            facts = secondary.finish().facts
             sample("attach", name, number, facts["ms"])
             if name != "none":
                 sample("attach-part", name, number, facts["part_ms"])
         progress("attach", number, rounds)
-    for number in range(TRACED):
+    for number in range(min(TRACED, rounds)):
         for name, variant, drive, _ in ways[:3]:
-            set_anew(primary)
-            came, text = workload.traced(variant, "/tmp/trace", drives=[drive])
-            right(came)
-            calls = [(call, rest) for call, where, rest in workload.SyscallTrace(text).main
-                     if where == "attach" and not (call.name == "write" and "attach" in rest)]
+            reset_conditions(primary)
+            run, text = workload.run_traced(variant, "/tmp/trace", drives=[drive])
+            facts_of(run)
+            calls = [(call, rest) for call, phase, rest in workload.SyscallTrace(text).main
+                     if phase == "attach" and not (call.name == "write" and "attach" in rest)]
             opened = [call for call, rest in calls
                       if call.name == "openat" and " = -1 " not in rest]
             sample("syscalls", name, number, len(calls))
             sample("files", name, number, len(opened))
-    # Not all in one process: its addresses matter to an emulated processor.
+    # In several processes: the addresses of one process matter to an emulated processor.
     for first in range(0, rounds, CONFIG_ROUNDS):
-        came = workload.run_secondary(workload.PATCHED, ["--time-config", str(CONFIG_ROUNDS)],
-                                      drives=[uio])
-        right(came)
-        for one in came.said:
-            if "figure" in one:
-                SAMPLES.write(json.dumps({**one, "round": one["round"] + first}) + "\n")
-    primary.end()
+        run = workload.run_secondary(workload.PATCHED, ["--time-config", str(CONFIG_ROUNDS)],
+                                     drives=[uio])
+        facts_of(run)
+        for line in run.lines:
+            if "figure" in line:
+                SAMPLES.write(json.dumps({**line, "round": line["round"] + first}) + "\n")
+    primary.stop()
 
 
 def growth(rounds):
-    """Attach and memory by the number of drives, and of secondaries that are there."""
+    """Attach and memory, by the number of drives and of attached secondaries."""
     primary = workload.Primary(workload.PATCHED)
-    primary.ask("rest")
+    primary.ask("pause")
     for number in range(rounds):
-        for x in turns(DRIVES, number):
-            for variant in turns((workload.PATCHED, workload.STOCK), number):
-                set_anew(primary)
-                facts = right(workload.run_secondary(variant, drives=workload.DRIVES[:x]))
+        for x in rotate(DRIVES, number):
+            for variant in rotate((workload.PATCHED, workload.STOCK), number):
+                reset_conditions(primary)
+                facts = facts_of(workload.run_secondary(variant, drives=workload.DRIVES[:x]))
                 sample("drives", variant, number, facts["ms"], x)
                 sample("drives-part", variant, number, facts["part_ms"], x)
                 sample("drives-memory", variant, number, facts["private_kb"], x)
         progress("drives", number, rounds)
-    for number in range(rounds // 3):
-        there = []
-        for x in CROWD:
-            while len(there) < x:
+    rounds = max(1, rounds // 3)
+    for number in range(rounds):
+        attached = []
+        for x in SECONDARIES:
+            while len(attached) < x:
                 secondary = workload.Secondary(workload.PATCHED, ["--stay"], workload.DRIVES[:1])
                 if not secondary.wait_for('"attached"'):
-                    raise workload.Broken("a secondary did not attach")
-                there.append(secondary)
-            facts = right(workload.run_secondary(workload.PATCHED, drives=workload.DRIVES[:1]))
-            sample("workload", "patched", number, facts["ms"], x)
-            sample("workload-memory", "patched", number, primary.ask("stat")["private_kb"], x)
-        for secondary in there:
-            right(secondary.end())
-        progress("secondaries", number, rounds // 3)
-    primary.end()
+                    raise workload.NoVerdict("a secondary did not attach")
+                attached.append(secondary)
+            facts = facts_of(workload.run_secondary(workload.PATCHED, drives=workload.DRIVES[:1]))
+            sample("secondaries", "patched", number, facts["ms"], x)
+            sample("secondaries-memory", "patched", number, primary.ask("stat")["private_kb"], x)
+        for secondary in attached:
+            facts_of(secondary.finish())
+        progress("secondaries", number, rounds)
+    primary.stop()
 
 
 def iops(rounds):
-    """The primary's reads while secondaries come and go, one after the other."""
-    primary = workload.Primary(workload.PATCHED, pause=0)
-    ways = (("patched", workload.PATCHED, []), ("none", workload.PATCHED, ["--nothing"]),
+    """The primary's reads while secondaries attach and exit, one after the other."""
+    primary = workload.Primary(workload.PATCHED, interval=0)
+    ways = (("patched", workload.PATCHED, []), ("none", workload.PATCHED, ["--no-attach"]),
             ("stock", workload.STOCK, []))
     for number in range(rounds):
-        for name, variant, options in turns(ways, number):
-            primary.process.stdin.write(f"rate {IOPS_MS}\n".encode())
-            until, visits = time.monotonic() + IOPS_MS / 1000, 0
-            while time.monotonic() < until:
-                right(workload.run_secondary(variant, options))
-                visits += 1
-            said = primary.hear(workload.SILENT)
-            sample("iops", name, number, said["reads"] / said["seconds"])
-            sample("iops-visits", name, number, visits / IOPS_MS * 1000)
+        for name, variant, options in rotate(ways, number):
+            primary.send(f"rate {IOPS_MS}")
+            end, secondaries = time.monotonic() + IOPS_MS / 1000, 0
+            while time.monotonic() < end:
+                facts_of(workload.run_secondary(variant, options))
+                secondaries += 1
+            answer = primary.answer()
+            sample("iops", name, number, answer["reads"] / answer["seconds"])
+            sample("iops-secondaries", name, number, secondaries / IOPS_MS * 1000)
             if name == "stock":
-                set_anew(primary)
+                reset_conditions(primary)
         progress("iops", number, rounds)
-    if primary.check():
-        raise workload.Broken(f"the primary: {primary.check()}")
-    primary.end()
+    errors = primary.check()
+    if errors:
+        raise workload.NoVerdict(f"the primary: {errors}")
+    primary.stop()
 
 
 if __name__ == "__main__":

@@ -1,114 +1,313 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""Reports on the raw samples of a benchmark: of one run, and of two next to each other.
+"""Reports on runs of the benchmark: Markdown of one run and of two side by side, plots by gnuplot.
 
-Ratios are formed within one run, round by round, of samples that were taken in turn in one guest:
-what slows a round down slows both. What was not measured is said to be so, and never met.
+Ratios are formed within one run, round by round, from samples that were taken alternately in one
+guest, so that a disturbance slows down both. What was not measured is reported and never met. The
+same samples give the same bytes.
 """
 
-import dataclasses
-import typing
+import os
+import textwrap
+import xml.sax.saxutils
 
-from .. import common
-from . import judge, markdown, plot, samples
+from .. import common, process
+from . import judge, samples
+from .samples import number
 
-
-@dataclasses.dataclass(frozen=True)
-class Figure:
-    """What is measured.
-
-    variants: in the order of tables and plots.
-    ratios: (numerator, denominator, "at most" or "at least", target; or "" and None). A limit may
-        follow: a miss of the target is explained in doc/measurements.md, and beyond it is a defect.
-    x: what it is a curve over, if it is one; it may be judged as judge.growth tells.
-    growth: (variant, tolerance).
-    log: the plot's y axis.
-    """
-
-    name: str
-    title: str
-    unit: str
-    variants: tuple
-    ratios: tuple = ()
-    x: typing.Optional[str] = None
-    growth: typing.Optional[tuple] = None
-    log: bool = False
+_WIDTH = 760
+# Of the caption: characters in a line, and its height.
+_COLUMNS, _LINE = 118, 15
+_STRIP = "points: samples; bar: median; box: from quartile to quartile"
+_CURVE = "small points: samples; line: medians; bars: from quartile to quartile"
+_QUANTITIES = {"s": "time", "ms": "time", "us": "time", "kB": "memory", "1/s": "rate"}
+# The palette of Okabe and Ito, for colour-blind readers. A variant has one colour in all plots.
+_COLOURS = {"patched": "0072B2", "stock": "D55E00", "vfio": "009E73", "none": "707070"}
+_MORE_COLOURS = ("0072B2", "E69F00", "CC79A7", "009E73", "56B4E9", "D55E00")
+_POINTS = (7, 5, 9, 13, 11, 15)
+_GOLDEN = 0.618034
 
 
-_DPDKS = ("patched", "stock", "vfio")
-_BOTH = ("patched", "stock")
-# Nearly all of it is EAL's, whoever attaches what.
-_FASTER = (("patched", "stock", "at most", 0.95, 1.05), ("patched", "vfio", "at most", 0.5, 1.05))
-_PART_FASTER = (("patched", "stock", "at most", 0.95), ("patched", "vfio", "at most", 0.5, 0.6))
-_FEWER = (("patched", "stock", "", None),)
-
-FIGURES = (
-    Figure("attach", "Attach of a secondary, from exec to device usable", "ms",
-           (*_DPDKS, "none"), _FASTER),
-    Figure("attach-part", "The PCI part of an attach: scan, probe and map", "ms", _DPDKS,
-           _PART_FASTER),
-    Figure("syscalls", "System calls of the PCI part, per device", "count", _DPDKS, _FEWER),
-    Figure("files", "Files opened in the PCI part, per device", "count", _DPDKS, _FEWER),
-    Figure("config-read", "Read of 4 bytes of config space in a secondary", "us",
-           ("rte_pci_read_config", "pread", "open+pread+close"),
-           (("rte_pci_read_config", "pread", "at most", 1.05),
-            ("rte_pci_read_config", "open+pread+close", "", None))),
-    Figure("config-write", "Write of 4 bytes of config space in a secondary", "us",
-           ("rte_pci_write_config", "pwrite", "open+pwrite+close"),
-           (("rte_pci_write_config", "pwrite", "at most", 1.05),
-            ("rte_pci_write_config", "open+pwrite+close", "", None))),
-    Figure("iops", "The primary's reads per second while secondaries come and go", "1/s",
-           ("patched", "none", "stock"),
-           (("patched", "none", "at least", 0.97), ("stock", "none", "", None))),
-    Figure("iops-visits", "Secondaries that came and went meanwhile", "1/s",
-           ("patched", "none", "stock")),
-    Figure("drives", "Attach of a secondary, by number of drives", "ms", _BOTH, x="drives"),
-    Figure("drives-part", "The PCI part of an attach, by number of drives", "ms", _BOTH,
-           x="drives", growth=("patched", 0.10)),
-    Figure("drives-memory", "Memory of a secondary (private), by number of drives", "kB", _BOTH,
-           x="drives"),
-    Figure("crowd", "Attach of one more secondary, by number of secondaries attached", "ms",
-           ("patched",), x="secondaries"),
-    Figure("crowd-memory", "Memory of the primary, by number of secondaries attached", "kB",
-           ("patched",), x="secondaries"),
-    Figure("verdict", "From a built tree to a verdict", "s",
-           ("boot", "bind", "suite", "whole")),
-)
-
-
-def write(folder):
-    """Write report.md, and NAME.svg for each figure that was measured, next to a run's samples.
-
-    Returns the path of the report.
-    """
-    run = samples.read(folder, FIGURES)
-    machine, guest = markdown.machine(run)
-    caption = (machine, f"{guest}; {run.about['date']}")
-    for figure in FIGURES:
+def write(run):
+    """Write report.md and the plot NAME.svg of each measured figure; the path of the report."""
+    machine, guest = _machine(run)
+    for figure in samples.FIGURES:
         if run.measured(figure):
             common.replace_file(run.folder / f"{figure.name}.svg",
-                                plot.svg(run, figure, caption))
-    common.replace_file(run.folder / "report.md", markdown.report(run, FIGURES))
+                                _svg(run, figure, (machine, f"{guest}; {run.about['date']}")))
+    common.replace_file(run.folder / "report.md", markdown(run))
     return run.folder / "report.md"
 
 
-def missed(folder):
-    """(sentence, whether it is a failure) for each target that was not met."""
-    run = samples.read(folder, FIGURES)
-    return [(f"{one.figure.name}: {markdown.sentence(one)}; {one.wanted} is wanted",
-             one.failed)
-            for one in judge.all_of(run, FIGURES) if one.outcome == judge.NOT_MET]
+def missed(run):
+    """(sentence, whether it fails the run) for each missed target."""
+    return [(f"{one.figure.name}: {_sentence(one)}; target: {one.wanted}", one.failed)
+            for one in judge.all_of(run) if one.outcome == judge.NOT_MET]
 
 
-def not_measured(folder):
-    """What a run lacks."""
-    run = samples.read(folder, FIGURES)
-    return [f"{figure.name} {variant}" for figure in FIGURES for variant in figure.variants
-            if variant not in run.measured(figure)]
+def markdown(run):
+    """The report on a Run. It links to NAME.svg of each measured figure."""
+    about = run.about
+    judged = judge.all_of(run)
+    ratios = [one for one in judged if isinstance(one, judge.Ratio)]
+    growths = {one.figure.name: one for one in judged if isinstance(one, judge.Growth)}
+    outcomes = [one.outcome for one in judged if one.wanted]
+    text = [f"# Benchmark of {about['date']}", "",
+            *(f"- {line}" for line in _machine(run)),
+            f"- commit {about['commit']}, {about['form']} form; command:", "",
+            f"      {about['command']}", "",
+            "Targets: " + ", ".join(f"{outcomes.count(name)} {name}" for name in (
+                judge.MET, judge.NOT_MET, judge.UNDECIDED,
+                judge.NOT_MEASURED)) + ".", "",
+            "## Ratios", "",
+            "The median, its standard error and the quartiles are of the ratios of two samples of "
+            "the same round. A target that is nearer than the error is undecided.", ""]
+    text += _table(
+        ["figure", "ratio", "median", "error", "quartiles", "of", "target", "verdict"], [
+            [one.figure.name, one.name, *_spread(one.summary), one.note, one.wanted or "-",
+             _bold(one.outcome)] for one in ratios])
+    text += ["", "## Figures", ""]
+    text += _table(["figure", "variant", "n", "median", "quartiles", "min", "max", "unit"], [
+        _row(run, figure, variant) for figure in samples.FIGURES if figure.x is None
+        for variant in figure.variants])
+    for figure in samples.FIGURES:
+        text += ["", f"### {figure.title}", ""]
+        if not run.measured(figure):
+            text.append(f"{figure.name}: {judge.NOT_MEASURED}")
+            continue
+        if figure.x is not None:
+            text += [*_curve(run, figure), ""]
+        if figure.name in growths:
+            growth = growths[figure.name]
+            text += [f"Result: {_sentence(growth)}. Target: {growth.wanted}, "
+                     f"{_bold(growth.outcome)}.", ""]
+        text.append(f"![{figure.title}]({figure.name}.svg)")
+    return "\n".join(text) + "\n"
 
 
-def compare(folder_a, folder_b):
-    """Two runs in a Markdown table, B against A, and before it what else they differ in."""
-    return markdown.comparison(*(samples.read(folder, FIGURES)
-                                 for folder in (folder_a, folder_b)), FIGURES)
+def compare(a, b):
+    """A Markdown table of two Runs, B against A, below the differences in their conditions.
+
+    "within the spread": the ranges between the quartiles overlap.
+    """
+    differ = [f"- {name}: A {old}, B {new}" for name, old, new in _differences(a.about, b.about)]
+    text = ["**Not the same conditions:**", "", *differ, ""] if differ else []
+    text += [f"- {name}: {run.folder.resolve().name}, {run.about['date']}, {run.about['commit']}"
+             for name, run in (("A", a), ("B", b))]
+    rows = []
+    for figure in samples.FIGURES:
+        for variant in figure.variants:
+            for x in sorted({*a.xs(figure, [variant]), *b.xs(figure, [variant])},
+                            key=lambda x: x or 0):
+                rows.append([figure.name, variant, "" if x is None else f"{x:g} {figure.x}",
+                             *_change(a.at(figure, variant, x), b.at(figure, variant, x)),
+                             figure.unit])
+    return "\n".join([*text, "", *_table(
+        ["figure", "variant", "x", "median of A", "median of B", "change", "quartiles", "unit"],
+        rows)]) + "\n"
+
+
+def _machine(run):
+    """Two lines about the machine and the guest of a run."""
+    host, guest = run.about["machine"], run.about["guest"]
+    return (f"machine: {host['cpu']}, {host['cores']} cores, {host['memory_gib']:g} GiB, "
+            f"Linux {host['kernel']}",
+            f"guest: Linux {guest['kernel']}, {guest['accel']}, {guest['cpus']} processors, "
+            f"QEMU {guest['qemu']}, DPDK {run.about['dpdk']}")
+
+
+def _sentence(one):
+    """The result of a measured Ratio or of a Growth."""
+    if isinstance(one, judge.Ratio):
+        return f"{one.name} is {number(one.summary.median)} ({one.note})"
+    if not one.halves:
+        return f"growth: {one.note}"
+    halves = " and ".join(f"{number(half.slope)} from {half.low:g} to {half.high:g}"
+                          for half in one.halves)
+    return (f"growth of {one.figure.growth[0]} per one of {one.figure.x} is "
+            f"{number(one.slope)} {one.figure.unit} over all, {halves}: "
+            f"{one.change * 100:+.1f} %, standard error {one.error * 100:.1f} %")
+
+
+def _differences(a, b):
+    for key in ("machine", "guest", "dpdk", "form"):
+        if isinstance(a[key], dict):
+            for name in dict.fromkeys((*a[key], *b[key])):
+                old, new = (of[key].get(name, "unknown") for of in (a, b))
+                if old != new:
+                    yield f"{key} {name}", old, new
+        elif a[key] != b[key]:
+            yield key, a[key], b[key]
+
+
+def _change(old, new):
+    if not old or not new:
+        return [*(number(samples.summary(of.values()).median) if of else "not measured"
+                  for of in (old, new)), "-", "-"]
+    old, new = (samples.summary(of.values()) for of in (old, new))
+    apart = old.q3 < new.q1 or new.q3 < old.q1
+    return [number(old.median), number(new.median),
+            f"{(new.median / old.median - 1) * 100:+.1f} %" if old.median else "-",
+            "outside" if apart else "within the spread"]
+
+
+def _row(run, figure, variant):
+    of = run.at(figure, variant)
+    if not of:
+        return [figure.name, variant, "0", judge.NOT_MEASURED, "-", "-", "-", figure.unit]
+    found = samples.summary(of.values())
+    return [figure.name, variant, str(found.n), number(found.median), _quartiles(found),
+            number(found.low), number(found.high), figure.unit]
+
+
+def _curve(run, figure):
+    rows = []
+    for x in run.xs(figure):
+        rows.append([f"{x:g}"])
+        for variant in run.measured(figure):
+            of = run.at(figure, variant, x)
+            found = samples.summary(of.values()) if of else None
+            rows[-1].append(f"{number(found.median)} ({_quartiles(found)}; n = {found.n})"
+                            if found else "not measured")
+    missing = [f"{variant}: {judge.NOT_MEASURED}." for variant in figure.variants
+               if variant not in run.measured(figure)]
+    return [" ".join([f"Median (quartiles; samples), {figure.unit}.", *missing]), "",
+            *_table([figure.x, *run.measured(figure)], rows)]
+
+
+def _spread(found):
+    """The median, standard error and quartiles of a ratio."""
+    if not found:
+        return "-", "-", "-"
+    if not found.n:
+        return number(found.median), "-", "-"
+    return number(found.median), f"{judge.error(found):.3f}", _quartiles(found)
+
+
+def _quartiles(found):
+    return f"{number(found.q1)} to {number(found.q3)}"
+
+
+def _bold(outcome):
+    return f"**{outcome}**" if outcome == judge.NOT_MET else outcome
+
+
+def _table(head, rows):
+    """The lines of a Markdown table."""
+    return [f"| {' | '.join(head)} |", "|---" * len(head) + "|",
+            *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def _svg(run, figure, caption):
+    """The plot of a measured figure: every sample, the medians and the quartiles."""
+    # -d: ignore the settings of the user and the machine.
+    drawn = process.run(["gnuplot", "-d"], stdin=plot_script(run, figure, caption),
+                        env=dict(os.environ, LC_ALL="C.UTF-8")).stdout
+    title = xml.sax.saxutils.escape(figure.title)
+    return drawn.replace("<title>Gnuplot</title>", f"<title>{title}</title>", 1)
+
+
+def plot_script(run, figure, caption):
+    """The commands for gnuplot. caption: lines below the plot."""
+    values = [value for variant in run.measured(figure) for x in run.xs(figure, [variant])
+              for value in run.at(figure, variant, x).values()]
+    top = max(values) * 1.06 or 1
+    log = figure.log and min(values) > 0
+    marks, drawing = (_STRIP, _strips) if figure.x is None else (_CURVE, _curves)
+    lines = [part for line in (marks, *caption) for part in textwrap.wrap(line, _COLUMNS)]
+    below = len(lines) * _LINE + (62 if figure.x is None else 70)
+    height = 350 + below
+    quantity = _QUANTITIES.get(figure.unit)
+    text = [
+        f'set terminal svg noenhanced size {_WIDTH},{height} background "white" '
+        'font "sans-serif,13"',
+        'set encoding utf8',
+        f'set title {_quoted(figure.title)} font "sans-serif,16"',
+        f'set ylabel {_quoted(f"{quantity} ({figure.unit})" if quantity else figure.unit)}',
+        'set border 3 lc rgb "#404040"',
+        'set tics nomirror out',
+        'set grid ytics lt 1 lw 1 lc rgb "#dddddd"',
+        'set logscale y' if log else f'set yrange [0:{top:.9g}]',
+        f'set format y "{"%g" if log or top < 10 else "%.0f"}"',
+        f'set bmargin at screen {below / height:.4f}']
+    for index, line in enumerate(reversed(lines)):
+        text.append(f'set label {_quoted(line)} at screen 0.015, screen '
+                    f'{(12 + _LINE * index) / height:.4f} left font "sans-serif,11" '
+                    'tc rgb "#505050"')
+    return "\n".join(text + drawing(run, figure)) + "\n"
+
+
+def _strips(run, figure):
+    """For each variant a strip of points on the box of its quartiles."""
+    variants = run.measured(figure)
+    text, tics, plots = [], [], []
+    for place, variant in enumerate(variants, 1):
+        values = [value for _, value in sorted(run.at(figure, variant).items())]
+        found = samples.summary(values)
+        unit = "" if figure.unit == "count" else f" {figure.unit}"
+        tics.append(f'"{variant}\\n{number(found.median)}{unit}, n = {found.n}" {place}')
+        text += [f"$box{place} << END", f"{place} {found.median:.9g} {place - 0.3} {place + 0.3} "
+                 f"{found.q1:.9g} {found.q3:.9g}", "END", f"$points{place} << END"]
+        # Spread the points evenly, not at random, over the middle of the box.
+        text += [f"{place + (index * _GOLDEN % 1 - 0.5) * 0.44:.4f} {value:.9g}"
+                 for index, value in enumerate(values)]
+        text += ["END"]
+        colour = _colour(figure, variant)
+        plots += [f'$box{place} using 1:2:3:4:5:6 with boxxyerror fs solid 0.18 noborder '
+                  f'lc rgb "#{colour}"',
+                  f'$box{place} using 3:2:(0.6):(0) with vectors nohead lw 2 lc rgb "#202020"',
+                  f'$points{place} using 1:2 with points pt 7 ps 0.45 lc rgb "#40{colour}"']
+    return text + [f'set xtics ({", ".join(tics)}) scale 0', "set key off",
+                   f"set xrange [0.4:{len(variants) + 0.6}]", "plot " + ", \\\n     ".join(plots)]
+
+
+def _curves(run, figure):
+    """For each variant a line of medians, bars between the quartiles, and all samples."""
+    variants, xs = run.measured(figure), run.xs(figure)
+    text, plots = [], []
+    width = xs[-1] - xs[0] or 1
+    for place, variant in enumerate(variants):
+        # Side by side, so that no bar hides another.
+        shift = (place - (len(variants) - 1) / 2) * 0.008 * width
+        points, medians = [], []
+        for x in run.xs(figure, [variant]):
+            of = run.at(figure, variant, x)
+            found = samples.summary(of.values())
+            points += [f"{x + shift:.6g} {value:.9g}" for _, value in sorted(of.items())]
+            medians.append(f"{x + shift:.6g} {found.median:.9g} {found.q1:.9g} {found.q3:.9g}")
+        text += [f"$points{place} << END", *points, "END",
+                 f"$medians{place} << END", *medians, "END"]
+        colour, shape = _colour(figure, variant), _POINTS[place % len(_POINTS)]
+        plots += [f'$points{place} using 1:2 with points pt 7 ps 0.25 '
+                  f'lc rgb "#80{colour}" notitle',
+                  f'$medians{place} using 1:3:(0):($4-$3) with vectors heads size screen 0.005,90 '
+                  f'lw 1.5 lc rgb "#{colour}" notitle',
+                  f'$medians{place} using 1:2 with linespoints pt {shape} ps 0.45 lw 1.5 '
+                  f'lc rgb "#{colour}" title {_quoted(variant)}']
+    if len(xs) <= 10:
+        text.append(f"set xtics ({', '.join(f'{x:g}' for x in _apart(xs, 0.045 * width))})")
+    return text + [
+        f"set xlabel {_quoted(figure.x)} offset 0, 0.5",
+        "set key outside right center Left reverse samplen 2",
+        f"set xrange [{min(0, xs[0]) - 0.025 * width:.6g}:{xs[-1] + 0.03 * width:.6g}]",
+        "plot " + ", \\\n     ".join(plots)]
+
+
+def _apart(xs, gap):
+    """The x whose labels do not touch, including the last x."""
+    kept = [xs[-1]]
+    for x in xs[:-1]:
+        if (len(kept) < 2 or x - kept[-1] >= gap) and xs[-1] - x >= gap:
+            kept.append(x)
+    return sorted(kept)
+
+
+def _colour(figure, variant):
+    return _COLOURS.get(variant) or \
+        _MORE_COLOURS[figure.variants.index(variant) % len(_MORE_COLOURS)]
+
+
+def _quoted(text):
+    """A string for gnuplot without special characters."""
+    return "'" + text.replace("'", "''") + "'"

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""One run of the benchmark as it lies in its folder: run.json and samples.jsonl, checked whole.
+"""What the benchmark measures, and the files of a run: run.json and samples.jsonl.
 
-A file that is not as it must be is no run at all: what it says wrong could become a verdict.
+Both files are checked completely when they are read, because any error could change a verdict.
 """
 
 import dataclasses
@@ -15,6 +15,8 @@ import typing
 
 from .. import common
 
+RUN, SAMPLES = "run.json", "samples.jsonl"
+
 _AGAIN = "run devtools/bench again"
 _NUMBER = (int, float)
 _ABOUT = {
@@ -25,8 +27,72 @@ _CHOICES = {"form": ("full", "short"), "guest.accel": ("tcg", "kvm")}
 _KEYS = {"figure", "variant", "x", "round", "value"}
 
 
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A quantity that is measured.
+
+    variants: in the order of tables and plots.
+    ratios: (numerator, denominator, "at most" or "at least", target), or "" and None for no target.
+        With a fifth value, the limit, a missed target is explained in doc/measurements.md and only
+        a missed limit fails the run.
+    x: the quantity on the x axis, for a curve.
+    growth: (variant, tolerance): the slope of the curve is judged, see judge.growth().
+    log: logarithmic y axis.
+    """
+
+    name: str
+    title: str
+    unit: str
+    variants: tuple
+    ratios: tuple = ()
+    x: typing.Optional[str] = None
+    growth: typing.Optional[tuple] = None
+    log: bool = False
+
+
+_DPDKS = ("patched", "stock", "vfio")
+_BOTH = ("patched", "stock")
+# EAL's start takes nearly all of this time.
+_FASTER = (("patched", "stock", "at most", 0.95, 1.05), ("patched", "vfio", "at most", 0.5, 1.05))
+_PART_FASTER = (("patched", "stock", "at most", 0.95), ("patched", "vfio", "at most", 0.5, 0.6))
+_FEWER = (("patched", "stock", "", None),)
+
+FIGURES = (
+    Figure("attach", "Attach of a secondary, from exec to device usable", "ms",
+           (*_DPDKS, "none"), _FASTER),
+    Figure("attach-part", "The PCI part of an attach: scan, probe and map", "ms", _DPDKS,
+           _PART_FASTER),
+    Figure("syscalls", "System calls of the PCI part, per device", "count", _DPDKS, _FEWER),
+    Figure("files", "Files opened in the PCI part, per device", "count", _DPDKS, _FEWER),
+    Figure("config-read", "Read of 4 bytes of config space in a secondary", "us",
+           ("rte_pci_read_config", "pread", "open+pread+close"),
+           (("rte_pci_read_config", "pread", "at most", 1.05),
+            ("rte_pci_read_config", "open+pread+close", "", None))),
+    Figure("config-write", "Write of 4 bytes of config space in a secondary", "us",
+           ("rte_pci_write_config", "pwrite", "open+pwrite+close"),
+           (("rte_pci_write_config", "pwrite", "at most", 1.05),
+            ("rte_pci_write_config", "open+pwrite+close", "", None))),
+    Figure("iops", "The primary's reads per second while secondaries attach and exit", "1/s",
+           ("patched", "none", "stock"),
+           (("patched", "none", "at least", 0.97), ("stock", "none", "", None))),
+    Figure("iops-secondaries", "Secondaries per second during these reads", "1/s",
+           ("patched", "none", "stock")),
+    Figure("drives", "Attach of a secondary, by number of drives", "ms", _BOTH, x="drives"),
+    Figure("drives-part", "The PCI part of an attach, by number of drives", "ms", _BOTH,
+           x="drives", growth=("patched", 0.10)),
+    Figure("drives-memory", "Private memory of a secondary, by number of drives", "kB", _BOTH,
+           x="drives"),
+    Figure("secondaries", "Attach of one more secondary, by number of secondaries attached", "ms",
+           ("patched",), x="secondaries"),
+    Figure("secondaries-memory", "Private memory of the primary, by number of secondaries", "kB",
+           ("patched",), x="secondaries"),
+    Figure("verdict", "From a built tree to a verdict", "s",
+           ("boot", "bind", "suite", "whole")),
+)
+
+
 class Summary(typing.NamedTuple):
-    """What is told of some values. The quartiles are the inclusive ones; of one value, itself."""
+    """Statistics of some values, with inclusive quartiles; all the same for a single value."""
 
     n: int
     median: float
@@ -38,18 +104,18 @@ class Summary(typing.NamedTuple):
 
 @dataclasses.dataclass
 class Run:
-    """`about` is run.json; `samples` holds figure -> variant -> x (None: no curve) -> round."""
+    """about: run.json; samples: {figure: {variant: {x (None if not a curve): {round: value}}}}."""
 
     folder: pathlib.Path
     about: dict
     samples: dict
 
     def at(self, figure, variant, x=None):
-        """The values of a figure by round; empty if it was not measured."""
+        """{round: value}; {} if it was not measured."""
         return self.samples.get(figure.name, {}).get(variant, {}).get(x, {})
 
     def xs(self, figure, variants=None):
-        """All x at which one of the variants was measured, in order; (None,) if it is no curve."""
+        """All x at which one of the variants was measured, in order; [None] if it is no curve."""
         of = self.samples.get(figure.name, {})
         found = {x for variant in variants or figure.variants for x in of.get(variant, {})}
         return sorted(found, key=lambda x: x or 0)
@@ -58,6 +124,11 @@ class Run:
         """The variants that have samples, in the order of the table."""
         return [variant for variant in figure.variants
                 if self.samples.get(figure.name, {}).get(variant)]
+
+    def missing(self):
+        """The names of all that was not measured."""
+        return [f"{figure.name} {variant}" for figure in FIGURES for variant in figure.variants
+                if variant not in self.measured(figure)]
 
 
 def summary(values):
@@ -68,31 +139,31 @@ def summary(values):
 
 
 def number(value):
-    """As many digits as a reader wants."""
+    """A number with at least four significant digits."""
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def read(folder, figures):
-    """The Run in a folder. `figures` is the table; a sample of anything else is an error."""
+def read(folder):
+    """The Run in a folder."""
     folder = pathlib.Path(folder)
-    path = folder / "run.json"
+    path = folder / RUN
     try:
         about = json.loads(_text(path))
     except json.JSONDecodeError as error:
         raise common.Usage(f"{path}:{error.lineno}: not JSON ({error.msg}): {_AGAIN}") from None
-    why = _why_not(about, _ABOUT)
+    why = _invalid(about, _ABOUT)
     if why:
         raise common.Usage(f"{path}: {why}: {_AGAIN}")
-    known = {figure.name: figure for figure in figures}
+    known = {figure.name: figure for figure in FIGURES}
     samples = {}
-    path = folder / "samples.jsonl"
+    path = folder / SAMPLES
     for number, line in enumerate(_text(path).split("\n"), 1):
         if line.strip():
-            why = _take(line, known, samples)
+            why = _add(line, known, samples)
             if why:
                 raise common.Usage(f"{path}:{number}: {why}")
     if not samples:
-        raise common.Usage(f"{path}: no sample in it: {_AGAIN}")
+        raise common.Usage(f"{path}: no samples: {_AGAIN}")
     return Run(folder, about, samples)
 
 
@@ -102,8 +173,8 @@ def _text(path):
     except UnicodeDecodeError:
         raise common.Usage(f"{path}: not UTF-8: {_AGAIN}") from None
     except OSError as error:
-        raise common.Usage(f"{path}: {error.strerror}: name a folder that devtools/bench has "
-                           "filled") from None
+        raise common.Usage(f"{path}: {error.strerror}: name the folder of a run of "
+                           "devtools/bench") from None
 
 
 def _is(value, kind):
@@ -111,53 +182,52 @@ def _is(value, kind):
         (isinstance(value, str) or 0 <= value < 1e100)
 
 
-def _why_not(about, schema, where=""):
-    """What run.json lacks, or ""."""
+def _invalid(about, schema, where=""):
+    """What is wrong with run.json, or ""."""
     if not isinstance(about, dict):
-        return f"{where.rstrip('.') or 'the whole'} is no object"
+        return f"{where.rstrip('.') or 'the whole'} is not an object"
     for key, kind in schema.items():
         name, value = where + key, about.get(key)
         if isinstance(kind, dict):
-            why = _why_not(value, kind, f"{name}.")
+            why = _invalid(value, kind, f"{name}.")
             if why:
                 return why
         elif not _is(value, kind):
-            return f"{name} is {'no text' if kind is str else 'no number of 0 or more'}"
+            return f"{name} is not {'a string' if kind is str else 'a number of 0 or more'}"
         elif kind is str and not (value.strip() and value.isprintable()):
             return f"{name} is not one line of text"
         elif value not in _CHOICES.get(name, (value,)):
             return f"{name} is neither {' nor '.join(_CHOICES[name])}"
     if not where and not re.match(r"\d{4}-\d\d-\d\d", about["date"]):
-        return "date is no ISO date"
+        return "date is not an ISO date"
     return ""
 
 
-def _take(line, known, samples):
-    """Put a line's sample where it belongs, or say why that cannot be done and what to do."""
+def _add(line, known, samples):
+    """Add the sample in a line, or return why it is invalid and what to do."""
     try:
         sample = json.loads(line)
     except json.JSONDecodeError as error:
-        return f"not JSON ({error.msg}); was the run cut off? {_AGAIN}"
+        return f"not JSON ({error.msg}), perhaps cut off: {_AGAIN}"
     if not isinstance(sample, dict) or set(sample) != _KEYS:
         return f"not an object of {', '.join(sorted(_KEYS))}: {_AGAIN}"
     figure = known.get(sample["figure"]) if isinstance(sample["figure"], str) else None
     if figure is None or sample["variant"] not in figure.variants:
         what = f"variant {sample['variant']} of {figure.name}" if figure else \
             f"figure {sample['figure']}"
-        return f"no {what} is known: add it to FIGURES in devtools/uiokit/bench/report.py"
+        return f"unknown {what}: add it to FIGURES in devtools/uiokit/bench/samples.py"
     x = sample["x"]
     if figure.x is None and x is not None:
-        return f"{figure.name} is no curve, x must be null: {_AGAIN}"
+        return f"{figure.name} is not a curve, x must be null: {_AGAIN}"
     if figure.x is not None and not _is(x, _NUMBER):
-        return f"x is no number of {figure.x}: {_AGAIN}"
-    if not _is(sample["round"], int):
-        return f"round is no number of 0 or more: {_AGAIN}"
-    if not _is(sample["value"], _NUMBER):
-        return f"value is no number of 0 or more: {_AGAIN}"
+        return f"x is not a number of {figure.x}: {_AGAIN}"
+    for key, kind in (("round", int), ("value", _NUMBER)):
+        if not _is(sample[key], kind):
+            return f"{key} is not a number of 0 or more: {_AGAIN}"
     rounds = samples.setdefault(figure.name, {}).setdefault(sample["variant"], {})
     rounds = rounds.setdefault(x, {})
     if sample["round"] in rounds:
-        return (f"round {sample['round']} of {sample['variant']} is here twice; two runs in one "
-                f"folder? {_AGAIN}, into a folder of its own")
+        return (f"second sample of round {sample['round']} of {sample['variant']}, perhaps of "
+                f"another run: {_AGAIN}, with a new folder")
     rounds[sample["round"]] = sample["value"]
     return ""

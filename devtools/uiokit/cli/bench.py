@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""devtools/bench: what the fix costs and gains, as ratios inside one run. Raw samples are kept."""
+"""devtools/bench: measure what the fix costs and gains, as ratios within one run."""
 
 import argparse
 import json
@@ -13,79 +13,80 @@ import shlex
 import time
 
 from .. import common, distro, process
-from ..bench import report
+from ..bench import report, samples
 from . import arguments
 from ..dpdk import source, variants
 from ..lab import autotest, qemu, vm
 from ..workload import host
 
-# Rounds of each part: name: (short, full). In growth, a third as many with many secondaries.
-ROUNDS = {"attach": (5, 60), "growth": (3, 30), "iops": (2, 30), "verdict": (1, 7)}
-# A guest for each part. The second drive is bound to vfio-pci; behind an IOMMU that lets others by.
+# The rounds of each part: (short, full). The many secondaries of growth take a third of them.
+ROUNDS = {"attach": (2, 60), "growth": (1, 30), "iops": (1, 30), "verdict": (1, 7)}
+# The guest of each part. The IOMMU is for the second drive of attach, on vfio-pci; the first one,
+# on uio_pci_generic, is passed through.
 GUESTS = {"attach": {"nvme": 2, "iommu": True, "append": "intel_iommu=on iommu=pt"},
           "growth": {"nvme": 32, "mem": 1536},
           "iops": {}}
-LIMIT = 3600
+TIMEOUT = 3600
 MEASURE = pathlib.Path(report.__file__).with_name("measure.py")
 
 
 def main(argv):
     options = parse(argv)
     if options.compare:
-        print(report.compare(*options.compare))
+        print(report.compare(*map(samples.read, options.compare)))
         return common.PASSED
-    distro.need({**host.NEED, "gnuplot": "gnuplot-nox"})
     tree = source.get(options.dpdk)
-    folder = pathlib.Path(options.output or common.build_dir(
-        "bench", time.strftime("%Y%m%d-%H%M%S")))
+    folder = options.output or common.build_dir("bench", time.strftime("%Y%m%d-%H%M%S"))
     folder.mkdir(parents=True, exist_ok=True)
-    folders = host.build(tree, optimize=True)
+    distro.need({**host.NEED, "gnuplot": "gnuplot-nox"})
+    # The targets of a short run are not judged: it can use the build of the other tests.
+    folders = host.build(tree, optimize=not options.short)
     if variants.PATCHED not in folders:
-        raise common.Skip(f"{tree} is not affected: there is nothing to compare")
-    samples = []
+        raise common.Skip(f"{tree} does not have the bug: there is nothing to compare")
+    taken = []
     for part, rounds in ROUNDS.items():
         with common.step(f"measuring {part}"):
             measure = verdict if part == "verdict" else measured
             found, guest = measure(part, tree, folders, rounds[not options.short])
-        samples += found
-        common.replace_file(folder / "samples.jsonl",
-                            "".join(f"{json.dumps(one)}\n" for one in samples))
-    common.replace_file(folder / "run.json",
+        taken += found
+        common.replace_file(folder / samples.SAMPLES,
+                            "".join(f"{json.dumps(one)}\n" for one in taken))
+    common.replace_file(folder / samples.RUN,
                         json.dumps(about(tree, options, guest, argv), indent=1))
-    print(report.write(folder).read_text())
+    run = samples.read(folder)
+    print(report.write(run).read_text())
     common.say(f"report, plots and raw samples: {folder}")
-    lacking = report.not_measured(folder)
-    if lacking:
-        raise common.Infrastructure(f"not measured: {', '.join(lacking)}")
-    missed = report.missed(folder)
+    if run.missing():
+        raise common.Infrastructure(f"not measured: {', '.join(run.missing())}")
+    if options.short:
+        common.say("short run: targets are not judged")
+        return common.PASSED
+    missed = report.missed(run)
     for sentence, failure in missed:
         common.say(f"{'FAILED' if failure else 'missed'}: {sentence}")
-    if options.short:
-        common.say("a short run is no ground to judge targets on: not judged")
-    return common.FAILED if any(failure for _, failure in missed) and not options.short else \
-        common.PASSED
+    return common.FAILED if any(failure for _, failure in missed) else common.PASSED
 
 
 def measured(part, _tree, folders, rounds):
-    """Samples of a part that is measured inside the guest; the lab's Result."""
+    """Measure a part in the guest: (samples, the lab's Result)."""
     given = common.build_dir("bench") / f".{part}.jsonl"
     given.unlink(missing_ok=True)
     result = vm.boot(
-        host.options(folders, MEASURE, [part, str(rounds)], timeout=LIMIT,
+        host.options(folders, MEASURE, [part, str(rounds)], timeout=TIMEOUT,
                      give=[("/tmp/samples.jsonl", str(given))], **GUESTS[part]),
         on_line=lambda line: line.startswith("#") and common.say(f"  {line[2:]}"))
     if result.code != 0:
         raise common.Infrastructure(f"{part} was not measured:\n{result.stdout}{result.stderr}")
-    samples = [json.loads(line) for line in given.read_text().splitlines()]
+    taken = [json.loads(line) for line in given.read_text().splitlines()]
     given.unlink()
-    return samples, result
+    return taken, result
 
 
 def verdict(_part, tree, _folders, rounds):
-    """How long it takes from a built tree to a verdict, and what of it is what."""
+    """Time devtools/autotest from a built tree to its verdict: (samples, the lab's Result)."""
     build = variants.Build(tree)
     folder = build.variants()[variants.PATCHED]
-    samples = []
+    taken = []
     for number in range(rounds):
         began = time.monotonic()
         result, found = autotest.run(autotest.Options(), folder, build.program())
@@ -95,13 +96,13 @@ def verdict(_part, tree, _folders, rounds):
         for variant, seconds in (("boot", result.boot_seconds), ("bind", result.bind_seconds),
                                  ("suite", result.command_seconds),
                                  ("whole", time.monotonic() - began)):
-            samples.append({"figure": "verdict", "variant": variant, "x": None, "round": number,
-                            "value": seconds})
-    return samples, result
+            taken.append({"figure": "verdict", "variant": variant, "x": None, "round": number,
+                          "value": seconds})
+    return taken, result
 
 
 def about(tree, options, result, argv):
-    """run.json: on what this was measured."""
+    """The contents of run.json: the conditions of a run."""
     with open("/proc/cpuinfo") as file:
         cpu = re.search(r"model name\s*: (.*)", file.read())
     commit = process.run(["git", "-C", common.TOP, "describe", "--always", "--dirty"], check=False)
@@ -117,18 +118,35 @@ def about(tree, options, result, argv):
         "command": shlex.join(["devtools/bench", *argv])}
 
 
+def new_folder(text):
+    """The type of --output: a folder that does not contain a run."""
+    folder = pathlib.Path(text)
+    if folder.exists() and not folder.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: not a folder")
+    for name in (samples.RUN, samples.SAMPLES):
+        if (folder / name).exists():
+            raise argparse.ArgumentTypeError(f"{text}: contains a run ({name}); name a new folder")
+    return folder
+
+
 def parse(argv):
     parser = argparse.ArgumentParser(
         prog="devtools/bench", formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Measure, in the lab, what the fix costs and gains: attach of a secondary, "
-        "access to config\nspace, the primary's reads meanwhile, growth with drives and "
-        "secondaries. Writes report.md,\nplots and raw samples to a folder.",
-        epilog="exit codes: 0 measured, targets met; 1 a target was not met; 2 usage; 69 could "
-        "not be\nmeasured; 77 this DPDK has no bug to compare with")
+        description="Measure in the lab what the fix costs and gains: attach of a secondary, "
+        "access to config\nspace, the primary's reads during attaches, growth with drives and "
+        "secondaries. Writes\nreport.md, plots and raw samples to a folder.",
+        epilog="exit codes: 0 measured, targets met; 1 a target was missed; 2 usage; 69 "
+        "environment missing\nor broken; 77 this DPDK does not have the bug; 130 interrupted")
     parser.add_argument("--short", action="store_true",
-                        help="a few rounds, to see that all is measured; targets are not judged")
-    parser.add_argument("--output", metavar="DIR", help="where to (default: build/bench/DATE)")
+                        help="check that everything can be measured: one or two rounds on an "
+                        "unoptimised build, targets are not judged")
+    parser.add_argument("--output", metavar="DIR", type=new_folder,
+                        help="folder for the run, without an older run in it "
+                        "(default: build/bench/DATE)")
     arguments.add_dpdk(parser)
     parser.add_argument("--compare", nargs=2, metavar=("A", "B"),
-                        help="compare two such folders, and measure nothing")
-    return parser.parse_args(argv)
+                        help="compare the runs in two folders; measure nothing")
+    options = parser.parse_args(argv)
+    if options.compare and (options.short or options.output or options.dpdk):
+        parser.error("--compare measures nothing: leave out --short, --output and --dpdk")
+    return options

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""The multi-process I/O workload on the host: build it, and take it into a guest."""
+"""The multi-process I/O workload on the host: build it, and describe a guest that runs it."""
 
 import os
 import pathlib
@@ -20,7 +20,7 @@ NEED = {**variants.NEED, **vm.NEED, "pkg-config": "pkg-config", "strace": "strac
 
 
 def build(tree, optimize=False):
-    """{variant: folder} with uio_workload and DPDK's libraries; they differ in the bus driver."""
+    """Build uio_workload; {variant: folder}, which differ in the bus driver only."""
     made = variants.Build(tree, optimize=optimize)
     folders = {}
     for variant, laid_out in made.variants().items():
@@ -38,7 +38,7 @@ def build(tree, optimize=False):
 
 
 def options(folders, script, arguments, **more):
-    """vm.Options for a guest that runs a Python script, a path on this host, with the workload."""
+    """The vm.Options of a guest that runs a Python script of this host with the workload."""
     take = [(folder, f"/{variant}") for variant, folder in folders.items()]
     take += [(path, f"/workload/{path.name}") for path in (HERE / "workload.py", script)]
     take += [(pathlib.Path(shutil.which("strace")), "/strace"), *guest_python.take(_MODULES)]

@@ -3,20 +3,23 @@
  */
 
 /*
- * Run a program, and inject when one of its threads is about to make its Nth system call of a kind:
+ * Fault injector: run a program and disturb the Nth call of one system call in one of its threads.
  *
  *   inject kill|short <number of the system call> <N> <thread> <program> [<argument> ...]
  *
- * Threads are numbered in the order in which they are made, the first one is 0.
+ * Threads are numbered in the order of their creation; the main thread is 0.
  *
- * kill:  by SIGKILL, as does `strace --inject=NAME:signal=SIGKILL:when=N`, which stops the program
- *        twice at each and every system call. A seccomp filter stops it at those in question alone:
- *        strace can have one, too, but then its signals are lost. In the lab a program of 1800
- *        system calls takes 0.15 s instead of 1.
- * short: by asking for one byte where it reads more; says "inject: short" on stderr. strace can only
- *        tell of one byte, and then leaves both the buffer and the place in the file as they were.
+ * kill:  kill the process by SIGKILL before the call. `strace --inject=NAME:signal=SIGKILL:when=N`
+ *        does the same, but stops the program twice at every system call, whatever its name. The
+ *        seccomp filter used here stops the program only at the calls with the given number; with
+ *        its own seccomp filter, strace loses the signals that it injects. A program with 1800
+ *        system calls takes 0.15 s in the lab instead of 1 s.
+ * short: reduce the length of a read() or pread() to one byte, and print "inject: short" to stderr.
+ *        strace can only change the return value to 1, and then the buffer stays empty and the file
+ *        offset unchanged.
  *
- * It ends as the program does, by SIGKILL as well; 2: usage, 69: no way to trace.
+ * Exit status: that of the program, including its death by a signal; 2 usage error; 69 the program
+ * cannot be traced.
  */
 
 #include <errno.h>
@@ -35,22 +38,22 @@
 
 #define INJECT_THREADS 64
 
-/* In the order in which they were made. */
+/* In the order of their creation. */
 static struct inject_thread {
 	pid_t tid;
 	unsigned long calls;
 } threads[INJECT_THREADS];
 
 static int
-broken(const char *what)
+fail(const char *what)
 {
 	fprintf(stderr, "inject: %s: %s\n", what, strerror(errno));
 	return 69;
 }
 
-/* A thread, be it a new one; NULL when there are too many. */
+/* Find a thread, or add it; NULL if there are too many. */
 static struct inject_thread *
-thread_of(pid_t tid)
+find_thread(pid_t tid)
 {
 	unsigned int i;
 
@@ -63,9 +66,9 @@ thread_of(pid_t tid)
 	return NULL;
 }
 
-/* In the child: stop at that system call, in this program and in what it executes. */
+/* In the child: stop at this system call, before and after exec(). */
 static int
-filter(unsigned int number)
+install_filter(unsigned int number)
 {
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -75,19 +78,19 @@ filter(unsigned int number)
 	};
 	struct sock_fprog program = { .len = sizeof(code) / sizeof(code[0]), .filter = code };
 
-	/* Without this only root may have a filter. */
+	/* Without it, only root may install a filter. */
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		return -1;
 	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
 }
 
 static void
-inject_dead(pid_t tid)
+inject_kill(pid_t tid)
 {
-	kill(tid, SIGKILL); /* with all threads of its process */
+	kill(tid, SIGKILL);
 }
 
-/* Of read() and pread(): let it ask for a single byte. */
+/* The third argument of read() and pread() is the length. */
 static void
 inject_short(pid_t tid)
 {
@@ -100,16 +103,16 @@ inject_short(pid_t tid)
 		fprintf(stderr, "inject: short\n");
 }
 
-/* Let it run, and inject; the status of waitpid() it ended with. */
+/* Trace the program to its end and inject on the way; return its wait status. */
 static int
-follow(pid_t child, unsigned long nth, unsigned long which, void (*inject)(pid_t tid))
+trace(pid_t child, unsigned long nth, unsigned long which, void (*inject)(pid_t tid))
 {
 	struct inject_thread *thread;
-	unsigned long made;
+	unsigned long created;
 	int status, sig;
 	pid_t tid;
 
-	thread_of(child);
+	find_thread(child);
 	while ((tid = waitpid(-1, &status, __WALL)) > 0) {
 		if (!WIFSTOPPED(status)) {
 			if (tid == child)
@@ -117,18 +120,18 @@ follow(pid_t child, unsigned long nth, unsigned long which, void (*inject)(pid_t
 			continue;
 		}
 		sig = WSTOPSIG(status);
-		thread = thread_of(tid);
+		thread = find_thread(tid);
 		if (status >> 8 == (SIGTRAP | PTRACE_EVENT_SECCOMP << 8)) {
 			if (thread != NULL && ++thread->calls == nth && thread == &threads[which])
 				inject(tid);
 			sig = 0;
 		} else if (status >> 8 == (SIGTRAP | PTRACE_EVENT_CLONE << 8)) {
-			/* Before its maker goes on and makes another one, which may run first. */
-			if (ptrace(PTRACE_GETEVENTMSG, tid, NULL, &made) == 0)
-				thread_of(made);
+			/* Number the new thread now: a later one may run before it. */
+			if (ptrace(PTRACE_GETEVENTMSG, tid, NULL, &created) == 0)
+				find_thread(created);
 			sig = 0;
 		} else if (status >> 16 != 0 || sig == SIGSTOP || sig == SIGTRAP) {
-			sig = 0; /* a thread's start, or an exec: nothing that the program should see */
+			sig = 0; /* start of a thread, or exec: not for the program */
 		}
 		ptrace(PTRACE_CONT, tid, NULL, (void *)(long)sig);
 	}
@@ -150,21 +153,21 @@ main(int argc, char **argv)
 	child = fork();
 	if (child == 0) {
 		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0 || raise(SIGSTOP) != 0 ||
-				filter(atoi(argv[2])) != 0)
-			_exit(broken("cannot be traced"));
+				install_filter(atoi(argv[2])) != 0)
+			_exit(fail("cannot be traced"));
 		execv(argv[5], argv + 5);
-		_exit(broken(argv[5]));
+		_exit(fail(argv[5]));
 	}
 	if (child < 0 || waitpid(child, &status, 0) != child || !WIFSTOPPED(status) ||
 			ptrace(PTRACE_SETOPTIONS, child, NULL, (void *)(long)(PTRACE_O_EXITKILL |
 			PTRACE_O_TRACESECCOMP | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK |
 			PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC)) != 0)
-		return broken("cannot trace");
+		return fail("cannot trace");
 	ptrace(PTRACE_CONT, child, NULL, NULL);
-	status = follow(child, strtoul(argv[3], NULL, 10), strtoul(argv[4], NULL, 10),
-			strcmp(argv[1], "kill") == 0 ? inject_dead : inject_short);
+	status = trace(child, strtoul(argv[3], NULL, 10), strtoul(argv[4], NULL, 10),
+			strcmp(argv[1], "kill") == 0 ? inject_kill : inject_short);
 	if (status < 0)
-		return broken("lost the program");
+		return fail("lost the program");
 	if (WIFSIGNALED(status)) {
 		signal(WTERMSIG(status), SIG_DFL);
 		kill(getpid(), WTERMSIG(status));

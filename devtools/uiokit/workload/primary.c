@@ -3,18 +3,18 @@
  */
 
 /*
- * The primary of the drives. It reads from all of them all the time, one command at a time on each,
- * and holds every block against what must be in it: its own number, and that of its drive. Between
- * two reads it does what a line on stdin says, and answers with one line:
+ * The primary process. It reads from all drives all the time, one command at a time on each, and
+ * verifies every block: a block holds its own number and the number of its drive. Between two
+ * rounds of reads it executes one command from stdin and answers with one line of JSON on stdout:
  *
- *   look       how each drive is: COMMAND, CSTS, an admin command, a read; takes no lock of EAL
- *   check      the same, and a read on a new queue pair
- *   recover    set bus mastering, reset the controllers that failed, go on reading
- *   stat       files, memory and shared memory of this process
- *   lock S     whether EAL's locks in shared memory are free: one gets them within that many seconds
- *   rate MS    reads in that time
- *   rest, go on  stop reading, and start again
- *   quit       stop the controllers, and end; so does the end of input
+ *   examine        on each drive, check COMMAND, CSTS, an admin command, a read; takes no EAL lock
+ *   check          the same, and a read on a new queue pair
+ *   recover        set bus mastering, reset the controllers that failed, resume their reads
+ *   stat           file descriptors, memory and shared memory of this process
+ *   lock S         whether EAL's locks in shared memory can be taken within S seconds
+ *   rate MS        count the reads in MS milliseconds
+ *   pause, resume  stop reading, start again
+ *   quit           stop the controllers and exit; the end of input does the same
  */
 
 #include <errno.h>
@@ -46,17 +46,17 @@ struct primary_drive {
 	struct nvme_mem data;
 	uint64_t lba;
 	uint64_t reads;
-	uint64_t wrong;        /* reads that gave other data than they should */
-	int64_t number;        /* of the drive, as its blocks tell; negative before the first read */
-	bool failed;           /* ctrl.error says how */
+	uint64_t wrong;        /* reads that returned wrong data */
+	int64_t number;        /* of the drive, from its blocks; negative before the first read */
+	bool failed;           /* the reason is in ctrl.error */
 };
 
 static struct primary_drive *drives;
-static bool primary_resting;
+static bool primary_paused;
 
-/* Every block starts with its own number, then that of the drive. */
+/* Every block starts with its own number, followed by the number of its drive. */
 static int
-primary_compare(struct primary_drive *drive, uint64_t lba)
+primary_verify(struct primary_drive *drive, uint64_t lba)
 {
 	const uint32_t size = drive->ctrl.block_size;
 	const uint64_t *words;
@@ -70,8 +70,8 @@ primary_compare(struct primary_drive *drive, uint64_t lba)
 				(int64_t)rte_le_to_cpu_64(words[1]) == drive->number)
 			continue;
 		drive->wrong++;
-		return nvme_fail(&drive->ctrl, -EIO, "block %" PRIu64 " reads as %" PRIu64
-				" of drive %" PRIu64, lba + i, rte_le_to_cpu_64(words[0]),
+		return nvme_fail(&drive->ctrl, -EIO, "wrong data in block %" PRIu64
+				": block %" PRIu64 " of drive %" PRIu64, lba + i, rte_le_to_cpu_64(words[0]),
 				rte_le_to_cpu_64(words[1]));
 	}
 	return 0;
@@ -83,11 +83,11 @@ primary_read(struct primary_drive *drive, struct nvme_qpair *qp)
 	const uint64_t lba = drive->lba;
 	int ret;
 
-	/* What no block contains: a read that moves nothing must not pass. */
+	/* No block contains this pattern: a read that transfers nothing must fail. */
 	memset(drive->data.addr, 0xa5, NVME_BUF_SIZE);
 	ret = nvme_io(&drive->ctrl, qp, NVME_NVM_READ, lba, &drive->data);
 	if (ret == 0)
-		ret = primary_compare(drive, lba);
+		ret = primary_verify(drive, lba);
 	if (ret != 0) {
 		drive->failed = true;
 		return ret;
@@ -100,7 +100,7 @@ primary_read(struct primary_drive *drive, struct nvme_qpair *qp)
 	return 0;
 }
 
-/* Bus mastering, controller reset, queues; for a drive that is new, too. */
+/* Set bus mastering, reset the controller, create the queues: first start and recovery. */
 static int
 primary_start(struct primary_drive *drive)
 {
@@ -108,7 +108,7 @@ primary_start(struct primary_drive *drive)
 	int ret;
 
 	if (rte_pci_set_bus_master(drive->pci, true) != 0)
-		return nvme_fail(ctrl, -EIO, "cannot set bus master");
+		return nvme_fail(ctrl, -EIO, "cannot set bus mastering");
 	ret = nvme_disable(ctrl);
 	if (ret == 0)
 		ret = nvme_bring_up(ctrl);
@@ -121,9 +121,9 @@ primary_start(struct primary_drive *drive)
 	return ret;
 }
 
-/* A read on a queue pair that is made for it. */
+/* Read on a new queue pair. */
 static int
-primary_read_anew(struct primary_drive *drive)
+primary_read_new_qpair(struct primary_drive *drive)
 {
 	struct nvme_ctrl *ctrl = &drive->ctrl;
 	struct nvme_qpair qp;
@@ -135,9 +135,9 @@ primary_read_anew(struct primary_drive *drive)
 	return ret == 0 ? nvme_qpair_delete(ctrl, &qp) : ret;
 }
 
-/* Why a drive is not as it should be; NULL when it is. */
+/* Return what is wrong with a drive, or NULL. */
 static const char *
-primary_examine(struct primary_drive *drive, bool anew)
+primary_examine(struct primary_drive *drive)
 {
 	struct nvme_ctrl *ctrl = &drive->ctrl;
 	static char text[320];
@@ -148,60 +148,64 @@ primary_examine(struct primary_drive *drive, bool anew)
 	sysfs = workload_command(drive->pci);
 	rte_pci_read_config(drive->pci, &command, sizeof(command), CONFIG_COMMAND);
 	if (sysfs < 0 || !(sysfs & CONFIG_COMMAND_MASTER) || !(command & CONFIG_COMMAND_MASTER)) {
-		snprintf(text, sizeof(text), "%s: bus master is off: COMMAND 0x%04x in sysfs, 0x%04x "
-				"by rte_pci_read_config", drive->pci->name, sysfs & 0xffff, command);
+		snprintf(text, sizeof(text), "%s: bus mastering is off: COMMAND is 0x%04x in sysfs, "
+				"0x%04x by rte_pci_read_config", drive->pci->name, sysfs & 0xffff,
+				command);
 		return text;
 	}
 	csts = nvme_reg_read(ctrl, NVME_REG_CSTS);
 	if (!drive->failed && (csts == NVME_REG_GONE || NVME_GET(csts, NVME_CSTS_CFS) ||
 			!NVME_GET(csts, NVME_CSTS_RDY))) {
-		nvme_fail(ctrl, -EIO, "CSTS 0x%08x", csts);
+		nvme_fail(ctrl, -EIO, "controller not ready: CSTS is 0x%08x", csts);
 		drive->failed = true;
 	}
 	if (!drive->failed && (nvme_identify(ctrl, NVME_CNS_CONTROLLER, 0) != 0 ||
-			primary_read(drive, &drive->ioq) != 0 ||
-			(anew && primary_read_anew(drive) != 0)))
+			primary_read(drive, &drive->ioq) != 0))
 		drive->failed = true;
 
 	return drive->failed ? ctrl->error : NULL;
 }
 
-static void
-primary_check(bool anew)
+static const char *
+primary_check(struct primary_drive *drive)
 {
-	uint64_t reads = 0, wrong = 0;
-	const char *why, *sep = "";
-	unsigned int d;
+	const char *error = primary_examine(drive);
 
-	printf("{\"bad\": [");
-	for (d = 0; d < workload_devices_nb; d++) {
-		why = primary_examine(&drives[d], anew);
-		reads += drives[d].reads;
-		wrong += drives[d].wrong;
-		if (why == NULL)
-			continue;
-		printf("%s", sep);
-		workload_print_string(why);
-		sep = ", ";
-	}
-	printf("], \"reads\": %" PRIu64 ", \"wrong\": %" PRIu64 "}\n", reads, wrong);
+	if (error != NULL || primary_read_new_qpair(drive) == 0)
+		return error;
+	drive->failed = true;
+
+	return drive->ctrl.error;
 }
 
-static void
-primary_recover(void)
+static const char *
+primary_recover(struct primary_drive *drive)
 {
-	const char *sep = "";
+	if (primary_examine(drive) == NULL || primary_start(drive) == 0)
+		return NULL;
+	return drive->ctrl.error;
+}
+
+/* Call a function for each drive; print the errors that it returns and the totals of reads. */
+static void
+primary_report(const char *(*function)(struct primary_drive *drive))
+{
+	uint64_t reads = 0, wrong = 0;
+	const char *error, *sep = "";
 	unsigned int d;
 
-	printf("{\"bad\": [");
+	printf("{\"errors\": [");
 	for (d = 0; d < workload_devices_nb; d++) {
-		if (primary_examine(&drives[d], false) == NULL || primary_start(&drives[d]) == 0)
+		error = function(&drives[d]);
+		reads += drives[d].reads;
+		wrong += drives[d].wrong;
+		if (error == NULL)
 			continue;
 		printf("%s", sep);
-		workload_print_string(drives[d].ctrl.error);
+		workload_print_string(error);
 		sep = ", ";
 	}
-	printf("]}\n");
+	printf("], \"reads\": %" PRIu64 ", \"wrong_reads\": %" PRIu64 "}\n", reads, wrong);
 }
 
 static void
@@ -219,9 +223,9 @@ primary_stat(void)
 }
 
 static void *
-primary_take_lock(void *arg)
+primary_take_locks(void *arg)
 {
-	/* that of the memory map, that of the heap, and that of the memzones */
+	/* The locks of the memory map, the heap and the memzones. */
 	rte_mcfg_mem_write_lock();
 	rte_mcfg_mem_write_unlock();
 	rte_free(rte_malloc(NULL, 64, 0));
@@ -230,7 +234,10 @@ primary_take_lock(void *arg)
 	return NULL;
 }
 
-/* A secondary that died while it held one, be it as a reader, keeps others waiting for good. */
+/*
+ * A secondary that dies while it holds a lock, even as a reader, blocks all later users of that
+ * lock. So take the locks in a thread, which may block, and wait for it with a deadline.
+ */
 static void
 primary_lock(unsigned int seconds)
 {
@@ -242,9 +249,9 @@ primary_lock(unsigned int seconds)
 	sem_init(&taken, 0, 0);
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += seconds;
-	if (pthread_create(&thread, NULL, primary_take_lock, &taken) == 0) {
+	if (pthread_create(&thread, NULL, primary_take_locks, &taken) == 0) {
 		is_free = sem_timedwait(&taken, &until) == 0;
-		/* Left behind where it waits for good: this process is of no more use then. */
+		/* A blocked thread is left behind: its process has to be replaced anyway. */
 		if (is_free)
 			pthread_join(thread, NULL);
 	}
@@ -257,7 +264,7 @@ primary_step(void)
 {
 	unsigned int d;
 
-	for (d = 0; d < workload_devices_nb && !primary_resting; d++) {
+	for (d = 0; d < workload_devices_nb && !primary_paused; d++) {
 		if (!drives[d].failed)
 			primary_read(&drives[d], &drives[d].ioq);
 	}
@@ -282,25 +289,27 @@ primary_rate(unsigned int ms)
 			(workload_now() - began) / 1e9, failed);
 }
 
-/* Do what a line says; false to end. */
+/* Execute a command; return false to exit. */
 static bool
-primary_obey(char *line)
+primary_execute(char *line)
 {
 	line[strcspn(line, "\n")] = '\0';
 	if (strcmp(line, "quit") == 0)
 		return false;
-	if (strcmp(line, "check") == 0 || strcmp(line, "look") == 0)
-		primary_check(*line == 'c');
+	if (strcmp(line, "examine") == 0)
+		primary_report(primary_examine);
+	else if (strcmp(line, "check") == 0)
+		primary_report(primary_check);
 	else if (strcmp(line, "recover") == 0)
-		primary_recover();
+		primary_report(primary_recover);
 	else if (strcmp(line, "stat") == 0)
 		primary_stat();
 	else if (strncmp(line, "lock ", 5) == 0)
 		primary_lock(atoi(line + 5));
 	else if (strncmp(line, "rate ", 5) == 0)
 		primary_rate(atoi(line + 5));
-	else if (strcmp(line, "rest") == 0 || strcmp(line, "go on") == 0)
-		printf("{\"resting\": %s}\n", (primary_resting = *line == 'r') ? "true" : "false");
+	else if (strcmp(line, "pause") == 0 || strcmp(line, "resume") == 0)
+		printf("{\"paused\": %s}\n", (primary_paused = *line == 'p') ? "true" : "false");
 	else
 		printf("{\"failed\": \"no such command\"}\n");
 	fflush(stdout);
@@ -314,7 +323,7 @@ primary_stop(void)
 	unsigned int d;
 
 	for (d = 0; d < workload_devices_nb; d++) {
-		/* The controller first: what it writes to is about to be given back. */
+		/* Stop its DMA before the memory that it writes to is freed. */
 		if (nvme_disable(&drives[d].ctrl) != 0)
 			rte_pci_set_bus_master(drives[d].pci, false);
 		rte_pci_unmap_device(drives[d].pci);
@@ -325,20 +334,20 @@ int
 primary_main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "pause", required_argument, NULL, 'p' },
+		{ "interval", required_argument, NULL, 'i' },
 		{ "wait", no_argument, NULL, 'w' },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct pollfd input = { .fd = STDIN_FILENO, .events = POLLIN };
-	unsigned int d, pause_us = 0;
+	unsigned int d, interval_us = 0;
 	bool wait = false;
 	char line[64];
 	int option;
 
 	optind = 1;
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (option == 'p')
-			pause_us = atoi(optarg);
+		if (option == 'i')
+			interval_us = atoi(optarg);
 		else if (option == 'w')
 			wait = true;
 		else
@@ -373,14 +382,14 @@ primary_main(int argc, char **argv)
 	printf("{\"ready\": %u}\n", workload_devices_nb);
 	fflush(stdout);
 
-	/* fgets() may take one line only off the pipe: commands are sent one by one. */
+	/* fgets() may buffer more than one line: the sender waits for each answer. */
 	while (true) {
 		primary_step();
 		if (poll(&input, 1, 0) > 0 &&
-				(fgets(line, sizeof(line), stdin) == NULL || !primary_obey(line)))
+				(fgets(line, sizeof(line), stdin) == NULL || !primary_execute(line)))
 			break;
-		if (pause_us > 0)
-			usleep(pause_us);
+		if (interval_us > 0)
+			usleep(interval_us);
 	}
 	primary_stop();
 	rte_eal_cleanup();

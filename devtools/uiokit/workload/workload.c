@@ -41,7 +41,7 @@ workload_probe(struct rte_pci_driver *driver __rte_unused, struct rte_pci_device
 	return 0;
 }
 
-/* In a secondary the device is the primary's to stop; the primary stops it itself. */
+/* The primary stops its drives in primary_stop(), and a secondary must not stop them. */
 static int
 workload_remove(struct rte_pci_device *pci __rte_unused)
 {
@@ -59,7 +59,7 @@ static struct rte_pci_driver workload_driver = {
 void
 workload_attach(void)
 {
-	/* Not by constructor: what rte_eal_init() takes must be told apart from what this does. */
+	/* Not in a constructor, so that this time can be measured apart from rte_eal_init(). */
 	rte_pci_register(&workload_driver);
 	rte_bus_scan();
 	rte_bus_probe();

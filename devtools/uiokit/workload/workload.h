@@ -7,14 +7,14 @@
 
 /**
  * @file
- * A program for many processes on the same NVMe drives:
+ * A multi-process program that uses the same NVMe drives in all of its processes:
  *
- *   uio_workload <EAL options> --proc-type=primary -- [--pause US] [--wait]
- *   uio_workload <EAL options> --proc-type=secondary -- [--nothing] [--stay] ...
+ *   uio_workload <EAL options> --proc-type=primary -- [--interval US] [--wait]
+ *   uio_workload <EAL options> --proc-type=secondary -- [--no-attach] [--stay] ...
  *
- * The primary owns all drives that it is allowed and reads from them all the time (primary.c). A
- * secondary attaches them, uses their config space, and leaves (secondary.c). Both tell what they see
- * as one JSON object a line on stdout. devtools/uiokit/workload/workload.py starts them.
+ * The primary drives all NVMe drives that EAL allows and reads from them all the time (primary.c).
+ * A secondary attaches them, accesses their config space, detaches them and exits (secondary.c).
+ * Both report as one JSON object a line on stdout. workload.py starts and controls them.
  */
 
 #include <stdbool.h>
@@ -31,24 +31,24 @@
 /* PCI Local Bus 3.0, 6.1 and 6.2.2 */
 #define CONFIG_COMMAND 0x04
 #define CONFIG_COMMAND_MASTER 0x4
-#define CONFIG_CACHE_LINE_SIZE 0x0c /* without effect on PCI Express, and writable */
+#define CONFIG_CACHE_LINE_SIZE 0x0c /* writable, without effect on PCI Express */
 
 extern struct rte_pci_device *workload_devices[WORKLOAD_DRIVES_MAX];
 extern unsigned int workload_devices_nb;
 
-/** Scan the bus and attach every NVMe drive that EAL allows, as a bus does at hotplug. */
+/** Scan the bus and attach every NVMe drive that EAL allows, as EAL does on hotplug. */
 void workload_attach(void);
 
 /** CLOCK_MONOTONIC, in nanoseconds. */
 uint64_t workload_now(void);
 
-/** COMMAND in config space, opened anew through sysfs, or negative. */
+/** Read COMMAND from a new file descriptor in sysfs; negative on failure. */
 int workload_command(const struct rte_pci_device *pci);
 
-/** FDs of this process, and mappings, whose path has @p part in it. */
+/** Count the file descriptors, or mappings, of this process whose path contains @p part. */
 unsigned int workload_count_fds(const char *part);
 unsigned int workload_count_maps(const char *part);
-/** A value in kB of /proc/self/smaps_rollup or /proc/self/status, such as "Private_Dirty:". */
+/** Read a field in kB, such as "VmRSS:", from /proc/self/smaps_rollup or /proc/self/status. */
 long workload_memory(const char *file, const char *field);
 
 /** Print text as a JSON string. */

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""The workload in the lab's guest: start, ask and end primaries and secondaries. See workload.h."""
+"""In the lab's guest: start, query and stop processes of the workload. See workload.h."""
 
 import collections
 import dataclasses
@@ -14,13 +14,13 @@ import subprocess
 import time
 
 DRIVES = os.environ.get("LAB_NVME", "").split()
-# Names of variants; each is a folder in the guest with DPDK's libraries and app/uio_workload.
+# Each variant is a folder in the guest with DPDK's libraries and app/uio_workload.
 PATCHED, STOCK = "patched", "stock"
-SILENT = 60
+DEADLINE = 60
 
 
-class Broken(Exception):
-    """There is no verdict: a process hangs or fails that nothing was done to."""
+class NoVerdict(Exception):
+    """A process hangs or fails although nothing was injected into it."""
 
 
 def program(variant, kind, drives, cpu, options):
@@ -29,67 +29,80 @@ def program(variant, kind, drives, cpu, options):
             *(word for drive in drives for word in ("-a", drive)), *options]
 
 
-class Primary:
-    """The primary. It reads from the drives all the time.
+def read_until(stream, buffer, text, within):
+    """Read from a pipe into a bytearray until it contains text; False at the deadline or end."""
+    deadline = time.monotonic() + within
+    while text not in buffer:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([stream], [], [], left)[0]:
+            return False
+        data = os.read(stream.fileno(), 65536)
+        if not data:
+            return False
+        buffer += data
+    return True
 
-    wait: it starts, and wants the drives only when told to go.
+
+class Primary:
+    """A primary process, which reads from its drives all the time.
+
+    interval: microseconds between two rounds of reads. wait: it attaches the drives only when a
+    line arrives on its stdin.
     """
 
-    def __init__(self, variant, drives=None, pause=1000, eal=(), wait=False):
-        self.variant, self.pause, self.eal, self.wait = variant, pause, eal, wait
+    def __init__(self, variant, drives=None, interval=1000, eal=(), wait=False):
+        self.variant, self.interval, self.eal, self.wait = variant, interval, eal, wait
         self.drives = DRIVES if drives is None else drives
         self.start()
 
     def start(self):
         argv = program(self.variant, "primary", self.drives, 0,
-                       [*self.eal, "--", "--pause", str(self.pause), *["--wait"] * self.wait])
-        # Not a pipe: nobody reads it as long as all is well.
+                       [*self.eal, "--", "--interval", str(self.interval),
+                        *["--wait"] * self.wait])
+        # Not a pipe, which would fill up: stderr is read only if the start fails.
         errors = os.fdopen(os.memfd_create("errors"), "w+b", buffering=0)
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=errors, bufsize=0)
-        self.rest = b""
-        said = self.hear(SILENT)
-        if not (said or {}).keys() & {"ready", "waiting"}:
-            said = (said or {}).get("failed", "it says nothing")
+        self.output = bytearray()
+        answer = self.answer()
+        if not answer.keys() & {"ready", "waiting"}:
             self.kill()
             errors.seek(0)
             lines = errors.read().decode(errors="replace").splitlines()
-            raise Broken(f"the primary did not start: {'; '.join([said, *lines])}")
+            raise NoVerdict("the primary did not start: " +
+                            "; ".join([answer.get("failed", "no output"), *lines]))
 
-    def ask(self, line, within=SILENT):
-        """What it answers; nothing when it does not within that many seconds."""
-        try:
-            self.process.stdin.write(f"{line}\n".encode())
-        except BrokenPipeError:
+    def send(self, command):
+        self.process.stdin.write(f"{command}\n".encode())
+
+    def answer(self, within=DEADLINE):
+        """The next line of its output; {} if none arrives in time."""
+        if not read_until(self.process.stdout, self.output, b"\n", within):
             return {}
-        return self.hear(within) or {}
-
-    def hear(self, within):
-        deadline = time.monotonic() + within
-        while b"\n" not in self.rest:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
-                return None
-            data = os.read(self.process.stdout.fileno(), 65536)
-            if not data:
-                return None
-            self.rest += data
-        line, self.rest = self.rest.split(b"\n", 1)
+        line, _, self.output = self.output.partition(b"\n")
         return json.loads(line)
 
-    def check(self, how="check"):
-        """What is wrong with the drives, sentences; nothing when all is well."""
-        said = self.ask(how)
-        if "bad" not in said:
-            return ["the primary does not answer"]
-        wrong = [f"{said['wrong']} reads gave wrong data"] if said["wrong"] else []
-        return said["bad"] + wrong
+    def ask(self, command):
+        """The answer to a command (primary.c); {} if there is none."""
+        try:
+            self.send(command)
+        except BrokenPipeError:
+            return {}
+        return self.answer()
 
-    def end(self):
-        """End it as it should; its exit code, negative for a signal."""
+    def check(self, command="check"):
+        """Sentences that say what is wrong with the drives; [] if nothing is."""
+        answer = self.ask(command)
+        if "errors" not in answer:
+            return ["the primary does not answer"]
+        wrong = answer["wrong_reads"]
+        return answer["errors"] + [f"{wrong} reads returned wrong data"] * (wrong > 0)
+
+    def stop(self):
+        """Let it stop its drives and exit; its exit code, negative for a signal."""
         self.process.stdin.close()
         try:
-            return self.process.wait(SILENT)
+            return self.process.wait(DEADLINE)
         except subprocess.TimeoutExpired:
             return self.kill()
 
@@ -100,80 +113,77 @@ class Primary:
 
 @dataclasses.dataclass
 class SecondaryRun:
-    """What came of a secondary. hung: it did not end by itself."""
+    """The result of a secondary. facts: all values that it printed; hung: it had to be killed."""
 
     code: int
     facts: dict
-    said: list
+    lines: list
     errors: str
     hung: bool
 
     @property
-    def left_nothing(self):
-        """It came as far as the detach, and had no file and no mapping of a drive then."""
+    def released(self):
+        """It detached, and no file descriptor and no mapping of a drive remained."""
         return self.facts.get("left_fds") == 0 == self.facts.get("left_maps")
 
     @property
-    def right(self):
-        """It attached, used the drives, left nothing, and ended."""
-        return self.code == 0 and self.left_nothing
+    def passed(self):
+        """It attached and used the drives, released everything and exited."""
+        return self.code == 0 and self.released
+
+    def __str__(self):
+        what = "hangs" if self.hung else f"exit code {self.code}"
+        left = f"left {self.facts.get('left_fds')} file descriptors and " \
+            f"{self.facts.get('left_maps')} mappings of the drive"
+        return "; ".join([what, *self.errors.strip().splitlines(), *[left] * (not self.released)])
 
 
 class Secondary:
-    """A secondary, from its start to its end."""
+    """A running secondary process. before: words before its command line, such as strace's."""
 
     def __init__(self, variant, options=(), drives=None, before=(), eal=(), cpu=1, **more):
         argv = [*before, *program(variant, "secondary", DRIVES if drives is None else drives, cpu,
-                                  [*eal, "--", "--began", str(time.monotonic_ns()), *options])]
+                                  [*eal, "--", "--started", str(time.monotonic_ns()), *options])]
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, start_new_session=True,
                                         bufsize=0, **more)
-        self.heard = b""
+        self.output = bytearray()
 
-    def wait_for(self, text, within=SILENT):
-        """Whether it says that."""
-        deadline = time.monotonic() + within
-        while text.encode() not in self.heard:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
-                return False
-            data = os.read(self.process.stdout.fileno(), 65536)
-            if not data:
-                return False
-            self.heard += data
-        return True
+    def wait_for(self, text):
+        """Whether its output contains the text before a deadline."""
+        return read_until(self.process.stdout, self.output, text.encode(), DEADLINE)
 
     def kill(self):
         self.process.kill()
         return self.process.wait()
 
-    def end(self, within=SILENT):
-        """Let it end, if it waits for that; the SecondaryRun."""
+    def finish(self):
+        """Close its stdin, which ends --stay, and return its SecondaryRun."""
         hung = False
         try:
-            out, err = self.process.communicate(b"", timeout=within)
+            out, err = self.process.communicate(b"", timeout=DEADLINE)
         except subprocess.TimeoutExpired:
             hung = True
             os.killpg(self.process.pid, signal.SIGKILL)
             out, err = self.process.communicate()
-        said = []
-        for line in (self.heard + out).decode(errors="replace").splitlines():
+        lines = []
+        for line in (self.output + out).decode(errors="replace").splitlines():
             try:
-                said.append(json.loads(line))
+                lines.append(json.loads(line))
             except ValueError:
-                pass  # cut off by a kill
-        facts = {key: value for one in said for key, value in one.items() if key != "at"}
-        return SecondaryRun(self.process.returncode, facts, said, err.decode(errors="replace"),
+                pass  # cut off by SIGKILL
+        facts = {key: value for line in lines for key, value in line.items() if key != "phase"}
+        return SecondaryRun(self.process.returncode, facts, lines, err.decode(errors="replace"),
                             hung)
 
 
 def run_secondary(variant, options=(), **more):
-    """A whole SecondaryRun."""
-    return Secondary(variant, options, **more).end()
+    """Run a secondary to its end."""
+    return Secondary(variant, options, **more).finish()
 
 
 def stale_locks():
-    """Locks on files whose process is gone, as /proc/locks has them."""
+    """The lines of /proc/locks whose process does not exist any more."""
     found = []
     with open("/proc/locks") as file:
         for line in file:
@@ -185,9 +195,9 @@ def stale_locks():
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Call:
-    """A system call of a secondary: the Nth of its name in a thread, which is what strace counts.
+    """A system call of a secondary: the Nth of its name in a thread, as strace counts.
 
-    thread: 0 is the main one, the others are numbered in the order in which they are made.
+    Threads are numbered in the order of their creation; the main thread is 0.
     """
 
     name: str
@@ -196,50 +206,57 @@ class Call:
 
 
 class SyscallTrace:
-    """All system calls of a secondary, as strace tells them."""
+    """All system calls of a secondary, from the output of strace.
+
+    phases: {Call: phase of the secondary, or "thread"}; main: (Call, phase, rest of the line) of
+    the main thread, in order; numbers: {name of a system call: its number}.
+    """
 
     # "12 [ 257] openat(AT_FDCWD, "/dev/uio0", O_RDWR) = 3", or "... <unfinished ...>"
     _LINE = re.compile(r"(\d+) +\[ *(\d+)\] (\w+)\((.*)")
 
     def __init__(self, text):
-        self.calls, self.main, self.numbers = {}, [], {}
-        counts, where = collections.Counter(), "start"
+        self.phases, self.main, self.numbers = {}, [], {}
+        counts, phase = collections.Counter(), "start"
         lines = [match.groups() for match in map(self._LINE.match, text.splitlines()) if match]
-        # The kernel's numbers grow; the order of first lines is that in which they came to run.
+        # Thread ids grow in the order of creation; the first lines come in order of scheduling.
         threads = sorted({int(thread) for thread, *_ in lines})
         for thread, number, name, rest in lines:
             self.numbers[name] = number
             counts[thread, name] += 1
             call = Call(name, counts[thread, name], threads.index(int(thread)))
             if call.thread:
-                self.calls[call] = "thread"
+                self.phases[call] = "thread"
                 continue
-            at = re.match(r'1, "\{\\"at\\": \\"(\w+)\\"', rest)
-            if name == "write" and at:
-                where = at[1]
-            self.calls[call] = where
-            self.main.append((call, where, rest))
+            marker = re.match(r'1, "\{\\"phase\\": \\"(\w+)\\"', rest)
+            if name == "write" and marker:
+                phase = marker[1]
+            self.phases[call] = phase
+            self.main.append((call, phase, rest))
 
-    def within(self, *parts):
-        """Calls of its main thread in these parts of its life, in order."""
-        return [call for call, where, _ in self.main if where in parts]
+    def calls_in(self, *phases):
+        """The calls of the main thread in these phases, in order."""
+        return [call for call, phase, _ in self.main if phase in phases]
 
 
 SHORT = "inject: short\n"
 
 
 def run_injected(variant, how, number, call):
-    """A SecondaryRun that is killed, or reads one byte, at a Call; number: the system call's."""
+    """Run a secondary and inject "kill" or "short" (inject.c) at a Call with that number."""
     return run_secondary(variant, before=[f"/{variant}/app/inject", how, number, str(call.number),
                                           str(call.thread)])
 
 
-def traced(variant, trace, options=(), calls="all", inject=(), **more):
-    """A SecondaryRun under strace, and what strace wrote. inject: its --inject expressions."""
-    # To stop at the calls in question alone takes a third of the time.
+def run_traced(variant, trace, options=(), calls="all", inject=(), **more):
+    """Run a secondary under strace: (SecondaryRun, output of strace).
+
+    calls, inject: the expressions of strace's trace= and --inject options.
+    """
+    # To stop at the traced calls only takes a third of the time.
     quick = ["--seccomp-bpf"] if calls != "all" else []
     argv = ["/strace", "-f", "-qq", "-n", *quick, "-s", "200", "-e", f"trace={calls}",
             "-o", trace, *(f"--inject={one}" for one in inject)]
-    came = run_secondary(variant, options, before=argv, **more)
+    ended = run_secondary(variant, options, before=argv, **more)
     with open(trace, errors="replace") as file:
-        return came, file.read()
+        return ended, file.read()
