@@ -103,7 +103,7 @@ def device(run):
                           mem=3072, hugepages=384)
         path = run.path(variant, ".txt")
         common.replace_file(path, result.stdout + result.stderr)
-        wrong = verdict.trouble(result.stdout, result.code)
+        wrong = verdict.device_faults(result.stdout, result.code)
         if wrong is None:
             raise common.Infrastructure(f"device, {variant}: no verdict: see {path}")
         print(f"device, {variant}: {len(wrong)} scenarios failed: {path}")

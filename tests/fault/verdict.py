@@ -54,8 +54,8 @@ def soak(found, states):
     return wrong
 
 
-def trouble(output, code):
-    """Of trouble.py's TAP; None when it is no verdict at all."""
+def device_faults(output, code):
+    """The failed scenarios in the TAP output of device_faults.py; None without a verdict."""
     found = tap.read(output)
     if found.broken or (code == 0) != found.passed:
         return None

@@ -195,7 +195,7 @@ def test_a_soak_fails(change, states):
     ("1..2\nok 1 - a\n", 0, None), ("ok 1 - a\n", 0, None), ("1..1\nok 1 - a\n", 1, None),
     ("1..1\nnot ok 1 - a\n", 0, None)])
 def test_device_faults_are_judged_by_plan_lines_and_exit_code_together(output, code, wrong):
-    assert verdict.trouble(output, code) == wrong
+    assert verdict.device_faults(output, code) == wrong
 
 
 def test_device_faults_on_stock_must_lose_the_device():
