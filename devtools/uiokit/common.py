@@ -186,8 +186,8 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def verdict(text, passed):
-    """The text in green or red where standard output is a terminal and NO_COLOR is not set."""
+def coloured(text, passed):
+    """The text in green (passed) or red, on a terminal and unless NO_COLOR is set."""
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
     return f"\x1b[{32 if passed else 31}m{text}\x1b[0m"
@@ -230,7 +230,7 @@ def step(what):
 def build_path():
     """The build directory, whether it is there or not."""
     base = os.environ.get("UIO_BUILD_DIR")
-    return pathlib.Path(base).resolve() if base else TOP / "build"
+    return pathlib.Path(os.path.abspath(base)) if base else TOP / "build"
 
 
 def build_dir(*parts):

@@ -62,9 +62,11 @@ def test_a_relative_build_directory_is_the_same_for_children(tmp_path, monkeypat
     assert os.environ["UIO_BUILD_DIR"] == str(tmp_path / "relative")
 
 
-def test_a_build_directory_that_is_a_file_is_named(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("name", ["file", "loop"])
+def test_a_build_directory_that_is_none_is_named(tmp_path, monkeypatch, capsys, name):
     write(tmp_path, {"file": ""})
-    monkeypatch.setenv("UIO_BUILD_DIR", str(tmp_path / "file"))
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.setenv("UIO_BUILD_DIR", str(tmp_path / name))
     assert ended(lambda _argv: common.build_dir("a")) == common.INFRASTRUCTURE
     assert "set UIO_BUILD_DIR" in capsys.readouterr().err
 
@@ -134,12 +136,12 @@ def test_a_message_in_a_step_starts_a_line(monkeypatch):
 def test_colour_is_for_a_terminal_that_wants_it(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    assert common.verdict("PASS", True) == "PASS"
+    assert common.coloured("PASS", True) == "PASS"
     monkeypatch.setattr(sys, "stdout", Terminal())
-    assert common.verdict("PASS", True) == "\x1b[32mPASS\x1b[0m"
-    assert common.verdict("FAIL", False) == "\x1b[31mFAIL\x1b[0m"
+    assert common.coloured("PASS", True) == "\x1b[32mPASS\x1b[0m"
+    assert common.coloured("FAIL", False) == "\x1b[31mFAIL\x1b[0m"
     monkeypatch.setenv("NO_COLOR", "1")
-    assert common.verdict("PASS", True) == "PASS"
+    assert common.coloured("PASS", True) == "PASS"
 
 
 def test_the_second_to_want_a_lock_waits_and_says_so(tmp_path, capsys):

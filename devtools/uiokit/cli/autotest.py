@@ -44,7 +44,8 @@ def main(argv):
 def _main(options, report):
     show = functools.partial(print, flush=True,
                              file=sys.stderr if ci_report.on_stdout(options) else sys.stdout)
-    distro.need({**variants.NEED, **({} if options.qemu else vm.NEED)})
+    distro.need({**variants.NEED, **({} if options.qemu else vm.NEED),
+                 **({} if options.dpdk else source.NEED)})
     guest_kernel.obtain(options.kernel, options.modules)
     tree = source.get(options.dpdk, options.refresh)
     build = variants.Build(tree, options.sanitize, only_autotest=True)
@@ -63,7 +64,7 @@ def _main(options, report):
     for variant, folder in folders.items():
         run, never_ran = _run(variant, folder, build, options, lab_options, show)
         report.runs.append(run)
-        show(f"{variant}: {common.verdict(run.summary, not _unmet(run))}")
+        show(f"{variant}: {common.coloured(run.summary, not _unmet(run))}")
         _show_details(run, options.verbose, show)
         if never_ran:
             raise common.Infrastructure(f"{variant}: {run.checks[0].why}; whole output: {run.log}")
@@ -71,7 +72,7 @@ def _main(options, report):
     report.ended = True
     if build.diagnosis == "not-affected":
         show("  left out: cases about config space, which a secondary of this DPDK does not have")
-    show(f"autotest: {common.verdict(report.result, report.result == 'PASS')}"
+    show(f"autotest: {common.coloured(report.result, report.result == 'PASS')}"
          f"{': ' if report.why else ''}{report.why}")
     return {"PASS": common.PASSED, "FAIL": common.FAILED, "SKIP": common.SKIPPED}[report.result]
 
