@@ -156,7 +156,9 @@ def test_ci_leaves_nothing_when_there_is_nothing_to_show(ci, tmp_path, script, c
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_ci_and_its_tests_and_keeps_the_logs(ci, tmp_path, number):
-    child = ci(f"{MAKE} trap 'echo ended; exit 130' TERM; sleep 60 & echo on; wait $!")
+    # `timeout` sends the signal twice: to its child, and to the group.
+    child = ci(f"{MAKE} trap 'trap : TERM; echo ended; exit 130' TERM; echo on;"
+               "while :; do sleep 0.1; done")
     assert child.stdout.readline() == "on\n"
     child.send_signal(number)
     started = time.monotonic()
