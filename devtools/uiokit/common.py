@@ -6,6 +6,7 @@
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import pathlib
 import select
@@ -184,6 +185,9 @@ def say(text):
     """A line for the user, apart from the command's output."""
     end_line()
     print(text, file=sys.stderr, flush=True)
+
+
+say_once = functools.cache(say)
 
 
 def verdict(text, passed):

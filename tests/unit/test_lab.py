@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""The lab, as far as it goes without a VM: a script stands in for QEMU and its guest."""
+"""The lab without a VM: a script stands in for QEMU and its guest."""
 
+import concurrent.futures
 import contextlib
 import io
 import os
@@ -21,27 +22,30 @@ import pytest
 TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "devtools"))
 
-from uiokit import common  # noqa: E402
+from uiokit import common, distro  # noqa: E402
 from uiokit.cli import lab  # noqa: E402
 from uiokit.lab import (accelerator, elf, guest_files, guest_image, guest_kernel,  # noqa: E402
-                        kernel_image, protocol, vm)
+                        kernel_image, protocol, qemu, vm)
 
 RELEASE = "6.1.0-lab"
 
-# Speaks on the lab's ports in place of a guest: port("out", b"...") and so on.
 # Found here, before a test has a build directory of its own.
 BUSYBOX = guest_image.busybox()
 
+# Writes to the lab's ports in place of a guest: port("out", b"...") and so on.
 STAND_IN = f"""\
 #!{sys.executable}
 import os, re, sys, time
 if "--version" in sys.argv:
-    print("QEMU emulator version 9.9.9")
+    print("QEMU emulator version", open(__file__ + ".version").read())
     sys.exit()
 fds = dict(re.findall(r"socket,id=([a-z.]+),fd=([0-9]+)", " ".join(sys.argv)))
 def port(name, data):
     os.write(int(fds[name]), data)
 """
+
+needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None,
+                                reason="no dpkg-deb here to read a .deb with")
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +67,7 @@ def kernel(tmp_path):
     path.write_bytes(head)
     (path.parent / "modules").mkdir()
     (path.parent / "modules" / "modules.builtin").write_text(
-        "".join(f"kernel/drivers/{name}.ko\n" for name in guest_kernel.NEEDED))
+        "".join(f"drivers/{name}.ko\n" for name in (*guest_kernel.NEEDED, "uio_pci_generic")))
     return path
 
 
@@ -72,10 +76,14 @@ def guest(tmp_path, kernel, monkeypatch):
     """A function that makes options for a stand-in that does what the given Python says."""
     monkeypatch.setattr(guest_image, "busybox", lambda: BUSYBOX)
 
-    def options(text, **more):
+    qemu.version.cache_clear()
+    common.say_once.cache_clear()
+
+    def options(text, version="9.9.9", **more):
         program = tmp_path / "qemu"
         program.write_text(STAND_IN + text)
         program.chmod(0o755)
+        pathlib.Path(f"{program}.version").write_text(version)
         more.setdefault("accel", "tcg")
         return vm.Options(command=["true"], kernel=str(kernel), qemu=str(program), **more)
     return options
@@ -137,7 +145,7 @@ port('lab.ctl', b'exit 0\\nend\\n')
     assert lines == ["one\r", "two"]
 
 
-def test_a_timeout_is_told_apart_from_a_kill(guest):
+def test_a_timeout_is_distinguished_from_a_kill(guest):
     text = "port('lab.ctl', b'ready\\nstart\\n%sexit 137\\nend\\n')"
     killed = vm.boot(guest(text % ""))
     late = vm.boot(guest(text % "timeout\\n", timeout=1))
@@ -146,13 +154,13 @@ def test_a_timeout_is_told_apart_from_a_kill(guest):
 
 
 def test_a_silent_guest_is_no_verdict(guest, monkeypatch):
-    monkeypatch.setattr(vm, "STARTS_WITHIN", 0.5)
-    monkeypatch.setattr(vm, "TCG_SPEAKS_WITHIN", 0.5)
+    monkeypatch.setattr(vm, "STARTS_WITHIN", 3)
+    monkeypatch.setattr(vm, "TCG_BOOTS_WITHIN", 0.5)
     with pytest.raises(common.Infrastructure) as raised:
         vm.boot(guest("port('console', b'Booting\\n')\ntime.sleep(60)"))
     text = str(raised.value)
     assert raised.value.code == 69
-    assert "did not start the command within" in text and "    Booting" in text
+    assert "did not boot within 3 s" in text and "    Booting" in text
     log = pathlib.Path(text.rsplit("whole boot log: ", 1)[1])
     assert "Booting\n" in log.read_text()
 
@@ -163,9 +171,9 @@ def test_a_guest_that_hangs_past_its_time_limit_is_no_verdict(guest, monkeypatch
         vm.boot(guest("port('lab.ctl', b'ready\\nstart\\n')\ntime.sleep(60)", timeout=1))
 
 
-def test_a_guest_that_falls_silent_at_the_end_is_no_verdict(guest, monkeypatch):
+def test_a_guest_that_stops_sending_at_the_end_is_no_verdict(guest, monkeypatch):
     monkeypatch.setattr(protocol, "GRACE", 0.2)
-    with pytest.raises(common.Infrastructure, match="fell silent before it had sent everything"):
+    with pytest.raises(common.Infrastructure, match="stopped sending before it had sent all"):
         vm.boot(guest("port('lab.ctl', b'ready\\nstart\\nexit 0\\n')\ntime.sleep(60)"))
 
 
@@ -183,17 +191,17 @@ def test_a_fault_in_the_guest_is_no_verdict(guest):
         vm.boot(guest("port('lab.ctl', b'ready\\nfault cannot bind x\\n')\ntime.sleep(60)"))
 
 
-def test_what_qemu_complains_of_is_shown(guest):
+def test_errors_of_qemu_are_shown(guest):
     with pytest.raises(common.Infrastructure, match="(?s)QEMU ended with 1.*no such device: x"):
         vm.boot(guest("sys.exit('no such device: x')", device=["x"]))
 
 
-def test_a_file_that_is_not_there_to_give_spoils_success_only(guest, tmp_path, capfd):
+def test_a_missing_file_to_give_is_an_error_only_after_success(guest, tmp_path, capfd):
     text = "port('lab.ctl', b'ready\\nstart\\nexit %d\\nmissing /x\\nend\\n')"
     give = [("/x", str(tmp_path / "x"))]
     assert vm.boot(guest(text % 4, give=give)).code == 4
-    assert "not given: /x" in capfd.readouterr().err
-    with pytest.raises(common.Infrastructure, match="not given: /x"):
+    assert "not in the guest: /x" in capfd.readouterr().err
+    with pytest.raises(common.Infrastructure, match="not in the guest: /x"):
         vm.boot(guest(text % 0, give=give))
 
 
@@ -220,20 +228,60 @@ port('lab.ctl', b'end\\n')
     assert (tmp_path / "new/a").stat().st_mode & 0o777 == 0o640
 
 
-# KVM
+@pytest.mark.parametrize("guest_path", ["/", "/out"])
+def test_given_files_stay_in_their_folder(tmp_path, guest_path):
+    """Absolute names, .. and links in the archive write nothing outside of the target."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name in (f"//{tmp_path}/evil1", "../evil2", "out/../../evil3", "out/../../../evil4",
+                     f"out//{tmp_path}/evil5", "out/good"):
+            member = tarfile.TarInfo(name)
+            member.size = 1
+            tar.addfile(member, io.BytesIO(b"x"))
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
+            member = tarfile.TarInfo("out/link")
+            member.type, member.linkname = kind, str(tmp_path)
+            tar.addfile(member)
+        member = tarfile.TarInfo("out/link/evil6")
+        tar.addfile(member, io.BytesIO())
+    guest_files.put_given(archive, [(guest_path, str(tmp_path / "target"))])
+    assert not [path for path in tmp_path.rglob("evil?")
+                if not path.is_relative_to(tmp_path / "target")]
+    assert len(list((tmp_path / "target").rglob("good"))) == 1
 
-def test_kvm_is_only_believed_when_the_guest_speaks(guest, monkeypatch, capfd):
-    monkeypatch.setattr(accelerator.os, "access", lambda *_: True)
-    monkeypatch.setattr(vm, "KVM_SPEAKS_WITHIN", 0.5)
-    hanging = guest("""
+
+def test_given_files_that_are_no_archive_are_no_verdict(tmp_path):
+    with pytest.raises(common.Infrastructure, match="--give: what the guest sent is no tar"):
+        guest_files.put_given(io.BytesIO(b"x" * 9999), [("/x", str(tmp_path / "x"))])
+
+
+# The host: KVM, QEMU, architecture
+
+BOOTS = "port('lab.ctl', b'ready\\nstart\\nexit 0\\nend\\n')\n"
+KEEPS_ARGS = "open(__file__ + '.args', 'w').write(' '.join(sys.argv))\n" + BOOTS
+HANGS_ON_KVM = """
 if "kvm" in sys.argv:
     open(__file__ + ".kvm", "a").write("x")
     time.sleep(60)
-port('lab.ctl', b'ready\\nstart\\nexit 0\\nend\\n')
-""", accel="auto")
+""" + BOOTS
+
+
+@pytest.fixture
+def kvm(tmp_path, monkeypatch):
+    """A device node that may be opened."""
+    monkeypatch.setattr(accelerator, "KVM", tmp_path / "kvm")
+    accelerator.KVM.touch()
+    return accelerator.KVM
+
+
+def test_kvm_is_only_believed_when_a_guest_boots(guest, kvm, monkeypatch, capfd):
+    monkeypatch.setattr(accelerator, "KVM_BOOTS_WITHIN", 3)
+    hanging = guest(HANGS_ON_KVM, accel="auto")
     tried = pathlib.Path(hanging.qemu + ".kvm")
     assert vm.boot(hanging).accel == "tcg"
-    assert len(capfd.readouterr().err.splitlines()) == 1
+    said, = capfd.readouterr().err.splitlines()
+    assert "KVM is present, but no guest booted on it within 3 s; using software" in said
+    assert "for a day (retry now: --accel kvm)" in said
     assert vm.boot(hanging).accel == "tcg"
     assert tried.read_text() == "x"
     hanging.accel = "kvm"
@@ -242,8 +290,66 @@ port('lab.ctl', b'ready\\nstart\\nexit 0\\nend\\n')
     assert tried.read_text() == "xx"
 
 
-def test_a_guest_that_never_speaks_is_started_once_more(guest, monkeypatch):
-    monkeypatch.setattr(vm, "TCG_SPEAKS_WITHIN", 0.5)
+def test_a_failure_of_kvm_is_forgotten_after_a_day(guest, kvm):
+    assert accelerator.candidates("auto", guest("").qemu) == ["kvm", "tcg"]
+    accelerator.remember(False, guest("").qemu)
+    failure, = common.build_dir("lab").iterdir()
+    for hours, expected in ((23, ["tcg"]), (25, ["kvm", "tcg"])):
+        os.utime(failure, (0, time.time() - hours * 3600))
+        assert accelerator.candidates("auto", guest("").qemu) == expected
+
+
+def test_a_guest_that_boots_on_kvm_ends_the_fallback(guest, kvm):
+    works = guest(BOOTS, accel="kvm")
+    accelerator.remember(False, works.qemu)
+    assert vm.boot(works).accel == "kvm"
+    assert accelerator.candidates("auto", works.qemu) == ["kvm", "tcg"]
+
+
+def test_a_slow_kvm_has_20_seconds():
+    assert accelerator.KVM_BOOTS_WITHIN == 20
+
+
+def test_kvm_without_permission_names_the_group_once(guest, kvm, monkeypatch, capfd):
+    access = os.access
+    monkeypatch.setattr(accelerator.os, "access", lambda path, *more, **options:
+                        path != kvm and access(path, *more, **options))
+    for _ in range(2):
+        assert vm.boot(guest(BOOTS, accel="auto")).accel == "tcg"
+    said, = capfd.readouterr().err.splitlines()
+    assert "permission denied; using software emulation (TCG); add yourself to group kvm" in said
+
+
+def test_another_architecture_is_named_first(guest, monkeypatch):
+    monkeypatch.setattr(vm.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(distro, "need", None)
+    with pytest.raises(common.Infrastructure, match="is x86_64, but this machine is aarch64"):
+        vm.boot(guest(BOOTS))
+
+
+def test_an_old_qemu_is_named(guest):
+    with pytest.raises(common.Infrastructure, match="is version 4.2.1: the lab needs 5.2"):
+        vm.boot(guest(BOOTS, version="4.2.1"))
+
+
+@pytest.mark.parametrize("version, sriov", [("7.0.9", False), ("7.1.0", True), ("git", True)])
+def test_qemu_without_sriov_gets_a_plain_drive(guest, version, sriov, capfd):
+    options = guest(KEEPS_ARGS, version=version, nvme=0, nvme_sriov=True)
+    vm.boot(options)
+    args = pathlib.Path(options.qemu + ".args").read_text()
+    assert ("sriov_max_vfs" in args, "nvme,drive=drive0" in args) == (sriov, not sriov)
+    assert ("QEMU 7.0.9 has no SR-IOV" in capfd.readouterr().err) != sriov
+
+
+def test_the_iommu_has_enough_address_bits_for_virtual_addresses(guest):
+    options = guest(KEEPS_ARGS, iommu=True)
+    vm.boot(options)
+    args = pathlib.Path(options.qemu + ".args").read_text()
+    assert "intel-iommu,intremap=off,aw-bits=48" in args
+
+
+def test_a_guest_that_does_not_boot_is_started_once_more(guest, monkeypatch):
+    monkeypatch.setattr(vm, "TCG_BOOTS_WITHIN", 3)
     silent = guest("""
 open(__file__ + ".tried", "a").write("x")
 if len(open(__file__ + ".tried").read()) == 1:
@@ -254,8 +360,7 @@ port('lab.ctl', b'ready\\nstart\\nexit 0\\nend\\n')
     assert pathlib.Path(silent.qemu + ".tried").read_text() == "xx"
 
 
-def test_a_guest_that_never_speaks_says_nothing_about_kvm(guest, monkeypatch, build):
-    monkeypatch.setattr(accelerator.os, "access", lambda *_: True)
+def test_a_guest_that_boots_on_neither_is_not_held_against_kvm(guest, kvm, build):
     with pytest.raises(common.Infrastructure):
         vm.boot(guest("sys.exit('bad --device')", accel="auto"))
     assert [path.suffix for path in (build / "lab").iterdir()] == [".log", ".log"]
@@ -265,12 +370,13 @@ def test_a_guest_that_never_speaks_says_nothing_about_kvm(guest, monkeypatch, bu
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 130),
                                           (signal.SIGKILL, -signal.SIGKILL)])
-def test_an_end_of_the_lab_ends_qemu(guest, build, number, code):
+def test_qemu_ends_with_the_lab(guest, build, number, code):
     options = guest("open(__file__ + '.pid', 'w').write(f'{os.getpid()}\\n')\ntime.sleep(60)")
     pid_file = pathlib.Path(options.qemu + ".pid")
     process = subprocess.Popen(
         [sys.executable, TOP / "devtools/lab", "run", "--accel", "tcg", "--qemu", options.qemu,
-         "--kernel", options.kernel, "--", "true"], stderr=subprocess.DEVNULL)
+         "--kernel", options.kernel, "--", "true"], stderr=subprocess.DEVNULL,
+        env=dict(os.environ, PATH=f"{BUSYBOX.parent}:{os.environ['PATH']}"))
     wait_for(lambda: pid_file.exists() and pid_file.read_text().endswith("\n"))
     process.send_signal(number)
     assert process.wait(timeout=20) == code
@@ -309,41 +415,57 @@ def test_wrong_calls_are_named(args, complaint, capsys):
     assert complaint in capsys.readouterr().err
 
 
-def test_too_little_memory_is_named_before_the_boot(guest):
-    with pytest.raises(common.Usage, match=r"--mem 256: \d+ MiB are needed"):
-        vm.boot(guest("", mem=256, hugepages=256))
+@pytest.mark.parametrize("args, complaint", [
+    (["--modules", "."], "--modules . without --kernel"),
+    (["--kernel", "nope"], "--kernel .*/nope: No such file"),
+    (["--kernel", "file"], "--kernel .*/file: neither"),
+    (["--kernel", "."], "--kernel .*: not a file"),
+    (["--kernel", "boot/vmlinuz", "--modules", "nope"], "--modules .*/nope: No such file"),
+    pytest.param(["--kernel", "file.deb"], "file.deb", marks=needs_dpkg),
+    (["--give", "/x:file/x"], "--give file/x: cannot be written: .*/file is not a folder"),
+    (["--give", "/x:locked/x"], "--give locked/x: cannot be written: .*/locked: permission denied"),
+    (["--watch", "file/x"], "--watch file/x: cannot be written"),
+    (["--watch", "."], "--watch .: is a folder"),
+    (["--qemu", "nope"], "--qemu nope: no such program"),
+    (["--bind", "vfio-pci"], "--bind vfio-pci needs --iommu"),
+    (["--mem", "256", "--hugepages", "256"], r"--mem 256: \d+ MiB are needed"),
+])
+def test_wrong_arguments_are_named_before_anything_is_fetched(args, complaint, tmp_path,
+                                                              kernel, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("file", "file.deb"):
+        (tmp_path / name).write_text("text")
+    (tmp_path / "locked").mkdir()
+    access = os.access
+    monkeypatch.setattr(guest_files.os, "access", lambda path, mode:
+                        "locked" not in str(path) and access(path, mode))
+    for module, name in ((distro, "need"), (distro, "apt_get"), (guest_kernel, "obtain")):
+        monkeypatch.setattr(module, name, None)
+    with pytest.raises(common.Usage, match=complaint):
+        lab.main(["run", *args, "--", "true"])
+
+
+def test_too_little_memory_for_the_files_is_named_before_the_boot(guest, tmp_path):
+    (tmp_path / "big").write_bytes(bytes(64 << 20))
+    with pytest.raises(common.Usage, match=r"--mem 384: \d+ MiB are needed"):
+        vm.boot(guest("", mem=384, take=[(tmp_path / "big", "/big")]))
+
+
+def test_the_help_says_what_is_installed(capsys):
+    with pytest.raises(SystemExit):
+        lab.main(["run", "--help"])
+    shown = capsys.readouterr().out
+    assert "Nothing is installed" not in shown and "installs its package" in shown
 
 
 # Kernels
 
-def test_unreadable_kernels_are_named(tmp_path, kernel):
-    junk = tmp_path / "junk"
-    junk.write_text("not a kernel")
-    with pytest.raises(common.Usage, match="--kernel .*/nope: No such file"):
-        guest_kernel.obtain(str(tmp_path / "nope"))
-    with pytest.raises(common.Usage, match="--kernel .*/junk: neither"):
-        guest_kernel.obtain(str(junk))
-    with pytest.raises(common.Usage, match="--kernel .*: not a file"):
-        guest_kernel.obtain(str(tmp_path))
-    with pytest.raises(common.Usage, match="--modules .*/nope: No such file"):
-        guest_kernel.obtain(str(kernel), str(tmp_path / "nope"))
-
-
-def test_a_kernel_that_is_cut_short_is_named(kernel):
+def test_an_incomplete_kernel_is_named(kernel):
     with open(kernel, "r+b") as file:
         file.seek(0x248)
         file.write(struct.pack("<II", 0x1000, 1 << 20))
-    with pytest.raises(common.Usage, match="cut short"):
+    with pytest.raises(common.Usage, match="incomplete"):
         guest_kernel.obtain(str(kernel))
-
-
-def test_a_deb_that_is_none_is_named(tmp_path):
-    if shutil.which("dpkg-deb") is None:
-        pytest.skip("no dpkg-deb here to read a .deb with")
-    deb = tmp_path / "linux.deb"
-    deb.write_text("not a package")
-    with pytest.raises(common.Usage, match="linux.deb"):
-        guest_kernel.obtain(str(deb))
 
 
 def test_modules_are_looked_for_beside_the_kernel(kernel):
@@ -361,21 +483,136 @@ def test_a_missing_module_is_named_with_its_option(kernel):
         guest_kernel.obtain(str(kernel))
 
 
-def test_modules_come_in_load_order_and_of_the_same_release(kernel):
-    folder = kernel.parent / "modules"
-    (folder / "modules.builtin").write_text("a/virtio_pci.ko\na/virtio_console.ko\na/core.ko\n")
+@pytest.fixture
+def module(kernel):
+    """A function that makes a module of the kernel fixture."""
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc here to build a module with")
 
-    def module(name, depends, release=RELEASE):
-        (folder / f"{name}.ko").write_bytes(
-            elf.MAGIC + f"\0depends={depends}\0vermagic={release} SMP\0".encode())
+    def make(name, depends, release=RELEASE):
+        text = f'const char info[] __attribute__((section(".modinfo"))) = ' \
+            f'"depends={depends}\\0vermagic={release} SMP";'
+        subprocess.run(["gcc", "-x", "c", "-c", "-", "-o", kernel.parent / f"modules/{name}.ko"],
+                       input=text, text=True, check=True)
+    return make
 
+
+def test_modules_come_in_load_order_and_of_the_same_release(kernel, module):
+    (kernel.parent / "modules/modules.builtin").write_text(
+        "a/virtio_pci.ko\na/virtio_console.ko\na/core.ko\n")
     module("uio", "")
     module("uio_pci_generic", "uio,core")
     found = guest_kernel.obtain(str(kernel))
-    assert found.closure(guest_kernel.NEEDED) == ["uio", "uio_pci_generic"]
+    assert found.closure(found.wanted) == ["uio", "uio_pci_generic"]
     module("uio", "", "6.1.0-other")
     with pytest.raises(common.Usage, match="is for kernel 6.1.0-other, not for 6.1.0-lab"):
         guest_kernel.obtain(str(kernel))
+
+
+def test_vfio_modules_are_loaded_for_vfio_alone(kernel, module):
+    module("vfio_iommu_type1", "vfio")
+    module("vfio", "")
+    with pytest.raises(common.Usage, match="no module vfio_pci .CONFIG_VFIO_PCI."):
+        guest_kernel.obtain(str(kernel), driver="vfio-pci")
+    module("vfio-pci", "vfio-pci-core,vfio")
+    module("vfio-pci-core", "vfio")
+    loads = {driver: (found := guest_kernel.obtain(str(kernel), driver=driver)).closure(
+        found.wanted) for driver in guest_kernel.DRIVERS}
+    assert loads == {"uio_pci_generic": [],
+                     "vfio-pci": ["vfio", "vfio_pci_core", "vfio_pci", "vfio_iommu_type1"]}
+
+
+def test_an_optional_module_without_its_dependency_is_left_out(kernel, module):
+    module("vfio-pci", "vfio-pci-core")
+    assert guest_kernel.obtain(str(kernel)).modules == {}
+
+
+def test_modinfo_is_found_where_path_lacks_the_system_folders():
+    program = ("import sys; sys.path[0] = sys.argv[1]\n"
+               "from uiokit.lab import kernel_image; print(kernel_image.MODINFO)")
+    shown = subprocess.run([sys.executable, "-c", program, TOP / "devtools"], check=True,
+                           env={"PATH": "/nonexistent"}, stdout=subprocess.PIPE, text=True).stdout
+    assert os.access(shown.strip(), os.X_OK)
+
+
+def make_deb(path, members):
+    """A package whose files have any names: {name: content, or None for a link to /}."""
+    def tar(entries):
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w") as archive:
+            for name, data in entries.items():
+                entry = tarfile.TarInfo(name)
+                entry.size = len(data or "")
+                if data is None:
+                    entry.type, entry.linkname = tarfile.SYMTYPE, "/"
+                archive.addfile(entry, io.BytesIO(data or b""))
+        return stream.getvalue()
+
+    control = b"Package: p\nVersion: 1\nArchitecture: all\nMaintainer: m\nDescription: d\n"
+    with open(path, "wb") as file:
+        file.write(b"!<arch>\n")
+        for name, data in (("debian-binary", b"2.0\n"),
+                           ("control.tar", tar({"./control": control})),
+                           ("data.tar", tar(members))):
+            file.write(f"{name:16}{0:<12}{0:<6}{0:<6}{'100644':8}{len(data):<10}`\n".encode())
+            file.write(data + b"\n" * (len(data) % 2))
+
+
+@needs_dpkg
+def test_a_package_writes_nothing_outside_of_its_folder(tmp_path, kernel, build):
+    builtin = (kernel.parent / "modules/modules.builtin").read_bytes()
+    up, uio = "../" * 3, f"lib/modules/{RELEASE}/kernel/drivers/uio"
+    make_deb(tmp_path / "evil.deb", {
+        f"./{up}kernel/drivers/uio/evil1": b"", f"./{uio}/{up * 3}evil2": b"",
+        f"{tmp_path}/kernel/drivers/uio/evil3": b"", f"./boot/vmlinuz-x/{up}evil4": b"",
+        "./boot/vmlinuz-evil5": None, "./boot/vmlinuz-evil5/evil6": b"",
+        f"x/{uio}/evil7": b"", f"./boot/vmlinuz-{RELEASE}": kernel.read_bytes(),
+        f"./lib/modules/{RELEASE}/modules.builtin": builtin})
+    assert guest_kernel.obtain(str(tmp_path / "evil.deb")).release == RELEASE
+    assert not [path for path in tmp_path.rglob("evil[1-7]")]
+    unpacked, = (build / "kernel").glob("evil.deb-*")
+    assert sorted(path.name for path in unpacked.rglob("*") if path.is_file()) == [
+        "modules.builtin", f"vmlinuz-{RELEASE}"]
+
+
+@pytest.fixture
+def fetched(build, monkeypatch):
+    """A list that gets an entry whenever the distribution's kernel is fetched."""
+    fetches = []
+
+    def fetch():
+        fetches.append(1)
+        folder = common.build_dir("kernel", "linux-image-9.9-amd64-0123")
+        (folder / "boot").mkdir(exist_ok=True)
+        (folder / "boot/vmlinuz-9.9").touch()
+        common.replace_file(common.build_dir("kernel") / "default", f"{folder.name} 9.9.1-1\n")
+        return folder
+    monkeypatch.setattr(guest_kernel, "_fetch", fetch)
+    monkeypatch.setattr(guest_kernel, "_load", lambda image, folder, driver: folder.name)
+    return fetches
+
+
+def test_a_fetched_kernel_is_used_with_its_age_until_refresh(fetched, build, capfd):
+    guest_kernel.obtain()
+    assert "fetched" not in capfd.readouterr().err
+    os.utime(build / "kernel/default", (0, time.time() - 50 * 3600))
+    for _ in range(2):
+        guest_kernel.obtain()
+    assert capfd.readouterr().err == ("  kernel linux-image-9.9-amd64 9.9.1-1 (fetched 2 days ago; "
+                                      "--refresh to fetch the newest)\n")
+    assert fetched == [1]
+    guest_kernel.obtain(refresh=True)
+    assert fetched == [1, 1]
+
+
+def test_a_second_process_waits_for_a_fetch_and_says_so(fetched, capfd):
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        with common.locked(common.build_dir("kernel") / "lock", ""):
+            second = pool.submit(guest_kernel.obtain)
+            wait_for(lambda: "waiting for another command" in capfd.readouterr().err)
+            guest_kernel._fetch()
+        assert second.result() == "linux-image-9.9-amd64-0123"
+    assert fetched == [1]
 
 
 @pytest.mark.parametrize("program", ["xz", "gzip", "bzip2", "zstd", "lz4 -l"])
@@ -386,6 +623,38 @@ def test_packed_kernels_and_modules_are_unpacked(program):
     packed = subprocess.run(argv, input=b"module" * 99, stdout=subprocess.PIPE).stdout
     assert kernel_image.decompress(packed) == b"module" * 99
     assert kernel_image.decompress(b"neither") is None
+
+
+# busybox
+
+def test_a_static_busybox_in_path_is_used(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(distro, "apt_get", None)
+    shutil.copy(BUSYBOX, tmp_path / "busybox")
+    assert guest_image.busybox() == tmp_path / "busybox"
+
+
+def test_without_apt_the_program_to_install_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(guest_image, "find_program", lambda _: None)
+    with pytest.raises(common.Infrastructure, match="busybox: not found: install a statically"):
+        guest_image.busybox()
+    monkeypatch.setattr(guest_image, "find_program", lambda _: sys.executable)
+    with pytest.raises(common.Infrastructure, match="busybox: /.* needs shared libraries"):
+        guest_image.busybox()
+
+
+def test_a_second_process_waits_for_busybox_and_says_so(monkeypatch, build, capfd):
+    monkeypatch.setattr(guest_image, "find_program", lambda _: None)
+    monkeypatch.setattr(guest_image, "_fetch_busybox", None)
+    monkeypatch.setattr(guest_image.shutil, "which", lambda _: "/usr/bin/apt-get")
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        with common.locked(common.build_dir() / "busybox.lock", ""):
+            second = pool.submit(guest_image.busybox)
+            wait_for(lambda: "waiting for another command" in capfd.readouterr().err)
+            (build / "busybox-static/bin").mkdir(parents=True)
+            (build / "busybox-static/bin/busybox").touch()
+        assert second.result() == build / "busybox-static/bin/busybox"
 
 
 # The guest's image
@@ -403,7 +672,7 @@ def test_a_taken_file_comes_before_the_tools(guest, tmp_path):
     assert image_with([(tmp_path / "sh", "/bin/sh")])["bin/sh"] == (0o100644, b"mine")
 
 
-def test_a_taken_folder_keeps_its_links_as_far_as_they_stay_in_it(guest, tmp_path):
+def test_a_taken_folder_keeps_the_links_that_stay_in_it(guest, tmp_path):
     folder = tmp_path / "folder"
     (folder / "sub").mkdir(parents=True)
     (folder / "sub/a").write_text("a")
@@ -416,13 +685,13 @@ def test_a_taken_folder_keeps_its_links_as_far_as_they_stay_in_it(guest, tmp_pat
     assert image["f/sub/a"][1] == b"a"
 
 
-def test_of_a_link_that_is_taken_the_target_is(tmp_path):
+def test_a_taken_link_is_replaced_by_its_target(guest, tmp_path):
     (tmp_path / "target").write_text("t")
     (tmp_path / "link").symlink_to("target")
     assert image_with([(tmp_path / "link", "/l")])["l"] == (0o100644, b"t")
 
 
-def test_what_is_taken_to_tmp_is_not_hidden_by_a_mount(tmp_path):
+def test_files_taken_to_tmp_are_not_hidden_by_a_mount(guest, tmp_path):
     (tmp_path / "a").write_text("a")
     image = image_with([(tmp_path / "a", "/tmp/b/a")])
     assert image["tmp"][0] == 0o041777 and image["tmp/b/a"][1] == b"a"
@@ -438,7 +707,7 @@ def test_the_command_and_its_environment_are_quoted():
     assert shlex.join(argv) in script
 
 
-def test_blocks_of_a_drive_tell_which_they_are():
+def test_blocks_of_a_drive_start_with_their_number():
     file = io.BytesIO()
     guest_files.fill_drive(file, 7)
     data = file.getvalue()
@@ -458,6 +727,12 @@ def test_a_program_brings_libc_the_loader_and_the_unwinder():
         assert "libgcc_s.so.1" in names
 
 
+def test_a_damaged_elf_needs_nothing(tmp_path):
+    for length in (4, 40, 64, 200):
+        (tmp_path / "damaged").write_bytes(BUSYBOX.read_bytes()[:length])
+        assert elf.libraries(tmp_path / "damaged", "") == ([], [])
+
+
 def test_a_static_program_needs_nothing(guest):
     assert elf.libraries(BUSYBOX, "") == ([], [])
     assert elf.interpreter(BUSYBOX) is None
@@ -465,7 +740,7 @@ def test_a_static_program_needs_nothing(guest):
 
 @pytest.fixture
 def program(tmp_path):
-    """A folder with lib/libf.so.1, and two programs that need it: one finds it by itself."""
+    """A folder with lib/libf.so.1, and two programs that need it: one has a RUNPATH to it."""
     if shutil.which("gcc") is None:
         pytest.skip("no gcc here to build a program with")
     for name in ("lib", "bin"):
@@ -492,7 +767,7 @@ def test_a_library_in_a_taken_folder_comes_once(guest, program):
     assert [name for name, entry in image.items() if entry[1] == data] == ["p/lib/libf.so.1"]
 
 
-def test_a_library_that_is_nowhere_is_named(guest, program, capfd):
+def test_a_library_that_is_not_found_is_named(guest, program, capfd):
     with pytest.raises(common.Usage, match="bin/lost needs libf.so.1, which"):
         image_with([(program / "bin/lost", "/lost")])
     image_with([(program / "bin", "/bin")])

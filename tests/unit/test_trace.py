@@ -10,18 +10,18 @@ from uiokit.lab import protocol, trace
 
 def watch(tmp_path, lines, devices=(), report=None):
     path = tmp_path / "watch"
-    with trace.watched(str(path), devices) as watched:
-        watched.began = 1000.0
+    with trace.recorder(str(path), devices) as recorder:
+        recorder.began = 1000.0
         for line in lines:
-            watched.sink(f"7@{line}\n".encode())
+            recorder.sink(f"7@{line}\n".encode())
         if report:
-            watched.note(report)
+            recorder.record_command(report)
     return path.read_text().splitlines()[1:]
 
 
 def test_each_transition_is_a_line(tmp_path):
     assert watch(tmp_path, [
-        "1000.500000:pci_cfg_write nvme 00:04.0 @0x4 <- 0x103",   # off, as it was
+        "1000.500000:pci_cfg_write nvme 00:04.0 @0x4 <- 0x103",   # still off
         "1001.000000:pci_cfg_write nvme 00:04.0 @0x4 <- 0x107",
         "1001.500000:pci_cfg_write nvme 00:04.0 @0x4 <- 0x507",   # INTx alone
         "1002.000000:pci_cfg_write nvme 00:05.0 @0x4 <- 0x107",
@@ -30,9 +30,14 @@ def test_each_transition_is_a_line(tmp_path):
            "  2.250000 0000:00:04.0 off 0x0103"]
 
 
+def test_old_qemu_traces_decimal_slot_and_function(tmp_path):
+    assert watch(tmp_path, ["1001.0:pci_cfg_write nvme 29:1 @0x4 <- 0x107"]) == [
+        "  1.000000 0000:00:1d.1 on 0x0107"]
+
+
 def test_other_registers_and_devices_are_left_out(tmp_path):
     lines = ["1001.0:pci_cfg_write nvme 00:04.0 @0x10 <- 0x107",
-             "1001.0:pci_cfg_write edu 00:01.0 @0x4 <- 0x107", "a word of QEMU's"]
+             "1001.0:pci_cfg_write edu 00:01.0 @0x4 <- 0x107", "a warning of QEMU"]
     assert watch(tmp_path, lines) == []
     assert watch(tmp_path, lines, ["edu,addr=1"]) == ["  1.000000 0000:00:01.0 on 0x0107"]
 

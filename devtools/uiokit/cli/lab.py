@@ -15,22 +15,29 @@ import tty
 
 from .. import common
 from . import arguments
-from ..lab import protocol, qemu, vm
+from ..lab import guest_kernel, protocol, qemu, vm
 
 DESCRIPTION = """\
 Boot a small guest with emulated NVMe drives bound to uio_pci_generic, and run a command in it.
-Nothing is installed in or read from the machine's own system; no root is needed."""
+It needs x86-64 Linux, but no root, no KVM and no NVMe drive.
+
+The guest has the kernel of the distribution and a static busybox: both are downloaded once and
+unpacked in the build directory, not installed. The guest gets only the files that --take names, and
+the libraries that they need. The lab itself needs QEMU 5.2 or later, modinfo and pyelftools: if one
+is missing, root or passwordless sudo installs its package (--no-install prevents this); other users
+get the command to run."""
 
 EPILOG = """\
-In the guest: LAB_NVME lists the PCI addresses of the drives, LAB_UIO those of the --uio devices.
+In the guest, LAB_NVME lists the PCI addresses of the drives, LAB_UIO those of the --uio devices.
 Each 512-byte block of a drive starts with its own number, then the drive's, 8 bytes each,
-little-endian. The command's stdin is empty; its stdout and stderr come out as they are.
+little-endian. The command's stdin is empty; its stdout and stderr are passed on unchanged.
 
-Exit code: the command's own (127 if it is not there); 124 if it was killed at its time limit;
-2 for a wrong call; 69 if the guest could not report how the command ended.
+Exit code: the command's own (127 if there is no such command); 124 if it was killed at its time
+limit; 2 usage error; 69 if the guest could not report how the command ended; 130 interrupted.
 
   devtools/lab run -- sh -c 'uname -r; echo $LAB_NVME'
   devtools/lab run --nvme 2 --take build/prog --give /tmp/log:. --timeout 20 -- build/prog
+  devtools/lab run --iommu --append "intel_iommu=on iommu=pt" --bind vfio-pci -- lsmod
   devtools/lab shell --take build/prog"""
 
 
@@ -38,7 +45,7 @@ def main(argv):
     parser = argparse.ArgumentParser(prog="devtools/lab", description=DESCRIPTION)
     commands = parser.add_subparsers(dest="what", required=True)
     for name, text in (("run", "run a command in a guest"),
-                       ("shell", "an interactive shell in a guest")):
+                       ("shell", "run an interactive shell in a guest")):
         command = commands.add_parser(
             name, help=text, description=DESCRIPTION, epilog=EPILOG,
             formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -47,6 +54,7 @@ def main(argv):
             command.add_argument("command", nargs="+", metavar="COMMAND",
                                  help="the command and its arguments, after --")
     args = vars(parser.parse_args(argv))
+    del args["no_install"]
     if args.pop("what") == "shell":
         size = shutil.get_terminal_size()
         setup = f"stty rows {size.lines} cols {size.columns}; exec sh -l"
@@ -61,45 +69,55 @@ def main(argv):
 
 def _add_options(parser):
     add = parser.add_argument
-    add("--kernel", metavar="PATH",
-        help="a vmlinuz, or a kernel's .deb (default: the distribution's newest, not installed)")
-    add("--modules", metavar="PATH",
-        help="folder or .deb with the kernel's modules (default: looked for beside the kernel)")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--kernel", metavar="PATH",
+                        help="a vmlinuz, or a kernel .deb (default: the distribution's newest of "
+                        "when it was first fetched)")
+    arguments.add_refresh(source)
+    arguments.add_no_install(parser)
+    add("--modules", metavar="PATH", help="folder or .deb with the modules of --kernel (default: "
+        "the .deb itself, or a folder found beside the vmlinuz)")
     add("--accel", choices=("auto", "kvm", "tcg"), default="auto",
-        help="auto: KVM where a guest really lives on it, else TCG (default)")
+        help="auto: KVM if a guest boots on it, else software emulation, TCG (default auto)")
     add("--nvme", metavar="N", type=arguments.number(0, qemu.MAX_NVME), default=1,
         help=f"number of NVMe drives of 16 MiB, up to {qemu.MAX_NVME} (default 1)")
     add("--nvme-sriov", action="store_true",
-        help="one more drive, the only kind with extended capabilities: ARI and SR-IOV")
+        help="add a drive with extended capabilities, ARI and SR-IOV (a plain drive before "
+        "QEMU 7.1)")
     add("--nvme-unplug", action="store_true",
-        help="one more drive, that QEMU's monitor can unplug: device_del unplug")
+        help="add a drive that QEMU's monitor can unplug: device_del unplug")
     add("--monitor", action="store_true",
-        help="QEMU's monitor, in the guest: the virtio port of the name vm.monitor")
-    add("--iommu", action="store_true", help="an Intel IOMMU; see also --append intel_iommu=on")
+        help="connect QEMU's monitor to the guest's virtio port lab.monitor")
+    add("--iommu", action="store_true", help="add an Intel IOMMU of 48 address bits; "
+        "--append intel_iommu=on switches it on")
+    add("--bind", choices=list(guest_kernel.DRIVERS), default="uio_pci_generic",
+        help="the driver of the drives and the --uio devices; vfio-pci needs --iommu "
+        "(default uio_pci_generic)")
     add("--device", action="append", default=[], metavar="ARGS",
-        help="a further device, as QEMU's -device takes it; may be repeated")
+        help="add a device, as QEMU's -device takes it; may be repeated")
     add("--uio", action="append", default=[], metavar="VENDOR:DEVICE", type=arguments.pci_id,
-        help="bind devices with this id to uio_pci_generic, such as 8086:10d3; may be repeated")
+        help="bind devices with this id, such as 8086:10d3, too; may be repeated")
     add("--cpus", metavar="N", type=arguments.number(1, 64), default=2,
-        help="processors (default 2)")
+        help="number of processors (default 2)")
     add("--mem", metavar="MIB", type=arguments.number(128, 1 << 20),
-        help=f"memory (default {vm.DEFAULT_MEMORY}, or more if pages and files need it)")
+        help=f"memory (default {vm.DEFAULT_MEMORY}, or more if hugepages and files need it)")
     add("--hugepages", metavar="N", type=arguments.number(0, 1 << 19), default=64,
-        help="hugepages of 2 MiB (default 64)")
+        help="number of hugepages of 2 MiB (default 64)")
     add("--take", action="append", default=[], metavar="HOST[:GUEST]", type=_taken,
-        help="take a file or folder in, with the libraries that programs in it need; "
-        "to the same path unless given; may be repeated")
+        help="copy a file or folder into the guest, with the libraries that programs in it need "
+        "(default: to the same path); may be repeated")
     add("--give", action="append", default=[], metavar="GUEST:HOST", type=_given,
-        help="bring a file or folder out when the command has ended; may be repeated")
+        help="copy a file or folder out when the command has ended; may be repeated")
     add("--env", action=_Variable, default={}, metavar="NAME=VALUE",
         help="set a variable for the command; may be repeated")
     add("--timeout", metavar="SECONDS", type=arguments.number(1, 1 << 20),
-        help="kill the command, for good, when it has run this long")
+        help="kill the command after this time (default: no limit)")
     add("--watch", metavar="FILE", help="write each change of a device's bus master bit to FILE, "
-        "with the time, as it comes; - is stderr")
-    add("--append", metavar="WORDS", default="", help="words for the kernel's command line")
-    add("--verbose", action="store_true", help="the guest's console on stderr")
-    add("--qemu", metavar="PATH", default=qemu.PROGRAM, help=f"QEMU (default {qemu.PROGRAM})")
+        "with a timestamp, when it happens; - is stderr")
+    add("--append", metavar="WORDS", default="", help="add words to the kernel's command line")
+    add("--verbose", action="store_true", help="show the guest's console on stderr")
+    add("--qemu", metavar="PATH", default=qemu.PROGRAM,
+        help=f"the QEMU to run (default {qemu.PROGRAM})")
 
 
 class _Variable(argparse.Action):
@@ -131,7 +149,7 @@ def _given(text):
 def _guest_path(text):
     if not text.startswith("/") or "\n" in text:
         raise argparse.ArgumentTypeError(f"{text}: not an absolute path in the guest")
-    return os.path.normpath(text)
+    return os.path.normpath(f"/{text.lstrip('/')}")
 
 
 def _shell(options):
@@ -143,9 +161,9 @@ def _shell(options):
 
 @contextlib.contextmanager
 def _terminal_for_guest():
-    """A function to call when the guest's shell is there: every key, Ctrl-C too, is then its.
+    """A function to call when the guest's shell is up: it then gets every key, Ctrl-C too.
 
-    Before that, Ctrl-C still ends a boot. Without a terminal on stdin the function does nothing.
+    Before that, Ctrl-C ends the boot. Without a terminal on stdin the function does nothing.
     """
     if not sys.stdin.isatty():
         yield lambda: None

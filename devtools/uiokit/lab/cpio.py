@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""Write a cpio archive in the one format that a kernel unpacks as its first file system."""
+"""Write a cpio archive in the format that a Linux kernel unpacks as its first file system."""
 
 import io
 import os
@@ -11,16 +11,16 @@ import stat
 
 
 class Archive:
-    """An archive written to a binary stream entry by entry; parent folders come by themselves.
+    """An archive, written to a binary stream entry by entry; parent folders are added.
 
     It needs no root and no cpio program, also for device nodes. Names are absolute guest paths.
-    The first entry of a name stays: a later one of that name is left out.
+    Of several entries with one name, the first counts.
     """
 
     def __init__(self, stream):
         self._stream = stream
         self._names = set()
-        # Else the root is as the kernel makes it: writable by all, from which EAL loads no plugin.
+        # The kernel's own root is writable by all, and EAL loads no plugin from such a folder.
         self._write(".", stat.S_IFDIR | 0o755, None, 0, (0, 0))
 
     def __contains__(self, name):
@@ -46,7 +46,7 @@ class Archive:
         self._entry(name, stat.S_IFCHR | 0o600, device=(major, minor))
 
     def close(self):
-        """End the archive; without this the kernel takes it for a torn one."""
+        """End the archive; without this the kernel takes it for a truncated one."""
         self._write("TRAILER!!!", 0, None, 0, (0, 0))
 
     @staticmethod

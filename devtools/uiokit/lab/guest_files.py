@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""Files that the guest reads and writes beside its image: drives, and what it gives back."""
+"""Files of the guest outside its image: the drives, and the files that it gives back."""
 
 import os
 import pathlib
@@ -15,7 +15,7 @@ DRIVE_SIZE = 16 << 20
 
 
 def fill_drive(file, index):
-    """Make an open file a drive on which every block tells which one it is.
+    """Make an open file a drive of which each block has other content.
 
     Each block starts with its own number (8 bytes, little-endian), then the drive's (8 bytes).
     """
@@ -28,28 +28,47 @@ def fill_drive(file, index):
     file.flush()
 
 
+def check_writable(option, text):
+    """Raise Usage unless the file or folder that an option names could be written."""
+    path = pathlib.Path(text).absolute()
+    while not path.exists():
+        path = path.parent
+        if path.exists() and not path.is_dir():
+            raise common.Usage(f"{option} {text}: cannot be written: {path} is not a folder")
+    if not os.access(path, os.W_OK):
+        raise common.Usage(f"{option} {text}: cannot be written: {path}: permission denied")
+
+
 def put_given(archive, give):
-    """Put what the guest gave, an open tar file, where it was asked for.
+    """Write the files that the guest gave, an open tar file, to the host.
 
     give: (guest path, host path) pairs. As with cp, a host path that is a folder, or ends in a
-    slash, gets it under its own name; any other becomes the file or folder itself.
+    slash, gets the file or folder under its own name; otherwise the host path becomes its name.
+    Links, and entries outside of the guest path, are left out. So a guest can write nothing else on
+    the host.
     """
     archive.seek(0, os.SEEK_END)
     if archive.tell() == 0:
         return
     archive.seek(0)
-    with tarfile.open(fileobj=archive) as tar:
-        for guest, host in give:
-            name = os.path.normpath(guest).lstrip("/")
-            target = pathlib.Path(host)
-            if host.endswith("/") or target.is_dir():
-                target = target / os.path.basename(name)
-            for member in tar:
-                path = os.path.normpath(member.name)
-                if path == name:
-                    _put(tar, member, target)
-                elif path.startswith(f"{name}/"):
-                    _put(tar, member, target / path[len(name) + 1:])
+    try:
+        with tarfile.open(fileobj=archive) as tar:
+            for guest, host in give:
+                top = _absolute(guest)
+                target = pathlib.Path(host)
+                if host.endswith("/") or target.is_dir():
+                    target = target / top.name
+                for member in tar:
+                    path = _absolute(member.name)
+                    if path.is_relative_to(top):
+                        _put(tar, member, target / path.relative_to(top))
+    except tarfile.TarError as error:
+        raise common.Infrastructure(f"--give: what the guest sent is no tar archive: {error}")
+
+
+def _absolute(name):
+    """A name in an archive, or a guest path, without `..` and doubled slashes."""
+    return pathlib.PurePath(os.path.normpath("/" + name.lstrip("/")))
 
 
 def _put(tar, member, target):

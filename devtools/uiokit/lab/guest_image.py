@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""The guest's first and only file system: busybox, init, modules, the job, and what is taken in."""
+"""The guest's only file system: busybox, init, modules, the job, and the files of --take."""
 
 import os
 import pathlib
 import shlex
+import shutil
 import stat
+import tempfile
 
 from .. import common, distro, process
-from . import elf, guest_kernel
+from . import elf, find_program
 from .cpio import Archive
 
 INIT = pathlib.Path(__file__).with_name("guest-init")
-# Mounted by init, at once and after /dev is there. hugetlbfs is left out by some kernels.
+# Mounted by init, before and after /dev is filled. Some kernels have no hugetlbfs.
 MOUNTS = {
     "/lab/fstab": """\
 sysfs /sys sysfs defaults 0 0
@@ -28,7 +30,7 @@ hugetlbfs /dev/hugepages hugetlbfs defaults 0 0
 
 DEV_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 
-# The loader finds libraries in these without being told.
+# Where the loader looks for libraries by default.
 DEFAULT_LIBRARY_DIRS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64",
                         "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu")
 
@@ -40,7 +42,7 @@ def write(stream, kernel, job, command, take, library_path):
     take: (host path, guest path) pairs; library_path: the LD_LIBRARY_PATH to find libraries with.
     """
     archive = Archive(stream)
-    # No mount of its own, which would hide what is taken to it. The root is in memory as well.
+    # Not a mount, which would hide files that are taken to it. The root is in memory as well.
     archive.folder("/tmp", 0o1777)
     _take_all(archive, take, library_path)
     archive.file("/init", INIT, 0o755)
@@ -80,16 +82,30 @@ def busybox():
     Debian's usual package is linked dynamically, and cannot be installed beside the static one.
     """
     unpacked = common.build_dir() / "busybox-static"
-    for path in (pathlib.Path("/bin/busybox"), unpacked / "bin/busybox"):
-        if path.is_file() and elf.is_elf(path) and not elf.interpreter(path):
+    known = [pathlib.Path(path) for path in (find_program("busybox"), unpacked / "bin/busybox")
+             if path and os.path.isfile(path)]
+    for path in known:
+        if elf.is_elf(path) and not elf.interpreter(path):
             return path
-    distro.need({"dpkg-deb": "dpkg"})
-    with common.step("getting busybox-static"), common.fresh_dir(unpacked) as folder:
-        distro.apt_get("download", "busybox-static", cwd=folder)
-        package, = folder.glob("busybox-static_*.deb")
-        process.run(["dpkg-deb", "-x", package, folder])
-        package.unlink()
+    if shutil.which("apt-get") is None:
+        raise common.Infrastructure(
+            f"busybox: {'not found' if not known else f'{known[0]} needs shared libraries'}: "
+            "install a statically linked busybox (Fedora, Arch and Alpine: package busybox or "
+            "busybox-static)")
+    with common.locked(common.build_dir() / "busybox.lock", "fetching busybox"):
+        if not (unpacked / "bin/busybox").is_file():
+            _fetch_busybox(unpacked)
     return unpacked / "bin/busybox"
+
+
+def _fetch_busybox(unpacked):
+    distro.need({"dpkg-deb": "dpkg"})
+    with common.step("fetching busybox-static"), \
+            tempfile.TemporaryDirectory(dir=common.build_dir(), prefix="download-") as download:
+        distro.apt_get("download", "busybox-static", cwd=download)
+        package, = pathlib.Path(download).glob("busybox-static_*.deb")
+        with common.fresh_dir(unpacked) as folder:
+            process.run(["dpkg-deb", "-x", package, folder])
 
 
 def _add_busybox(archive):
@@ -105,15 +121,15 @@ def _add_modules(archive, kernel):
     folder = f"/lib/modules/{kernel.release}"
     for name, data in kernel.modules.items():
         archive.file(f"{folder}/{name}.ko", data)
-    wanted = kernel.closure(guest_kernel.NEEDED)
-    archive.file("/lab/modules", "".join(f"{folder}/{name}.ko\n" for name in wanted))
+    archive.file("/lab/modules", "".join(f"{folder}/{name}.ko\n"
+                                         for name in kernel.closure(kernel.wanted)))
     archive.file(f"{folder}/modules.dep", "".join(
         f"{name}.ko: {' '.join(f'{other}.ko' for other in kernel.closure([name])[-2::-1])}\n"
         for name in kernel.modules))
 
 
 def _take_all(archive, take, library_path):
-    programs, taken = [], {}
+    elves, taken = [], {}
     for host, guest in take:
         for path, name in _walk(host, guest):
             mode = path.lstat().st_mode
@@ -125,23 +141,23 @@ def _take_all(archive, take, library_path):
                 archive.file(name, path, stat.S_IMODE(mode))
                 taken[path.resolve()] = name
                 if elf.is_elf(path):
-                    programs.append((path, name, path == host.resolve()))
-    found = set()
-    for path, name, asked_for in programs:
-        if path not in found:
-            libraries = _libraries(path, asked_for, library_path)
+                    elves.append((path, name, path == host.resolve()))
+    added = set()
+    for path, name, named in elves:
+        if path not in added:
+            libraries = _libraries(path, named, library_path)
             _take_libraries(archive, path, name, libraries, taken)
-            found.update(libraries)
+            added.update(libraries)
     cache = pathlib.Path("/etc/ld.so.cache")
-    if found and cache.is_file():
+    if added and cache.is_file():
         # For libraries that only the machine's ldconfig configuration leads to.
         archive.file("/etc/ld.so.cache", cache)
 
 
 def _walk(host, guest):
-    """(host path, guest path) of a file, or of a folder and all that is in it.
+    """(host path, guest path) of a file, or of a folder and everything in it.
 
-    A symbolic link stays one where it stays within what is taken; else its target is taken.
+    A symbolic link to a file outside of the folder is replaced by that file.
     """
     if not host.is_dir():
         yield host.resolve(), guest
@@ -162,13 +178,13 @@ def _walk(host, guest):
             yield path, inside
 
 
-def _libraries(path, asked_for, library_path):
-    """The libraries of one ELF; those that are nowhere fail what was asked for by name."""
+def _libraries(path, named, library_path):
+    """The libraries of one ELF. If some are missing: Usage if --take names it, else a warning."""
     found, missing = elf.libraries(path, library_path)
     if missing:
-        text = (f"{path} needs {', '.join(missing)}, which the loader does not find here: "
-                "set LD_LIBRARY_PATH to where it is")
-        if asked_for:
+        text = (f"{path} needs {', '.join(missing)}, which the loader does not find: "
+                "set LD_LIBRARY_PATH to the folder that has it")
+        if named:
             raise common.Usage(text)
         common.say(f"  {text}")
     return found
@@ -181,7 +197,7 @@ def _take_libraries(archive, path, name, libraries, taken):
             archive.link(str(library), taken[library.resolve()])
         else:
             archive.file(str(library), library, 0o755)
-        # A program that looks beside itself ($ORIGIN) still does so at its place in the guest.
+        # A program that finds libraries relative to itself ($ORIGIN) does so in the guest, too.
         beside = os.path.relpath(library.parent, path.parent)
         moved = os.path.normpath(f"{os.path.dirname(name)}/{beside}/{library.name}")
         if moved != str(library) and str(library.parent) not in DEFAULT_LIBRARY_DIRS:

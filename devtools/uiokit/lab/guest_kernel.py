@@ -3,10 +3,11 @@
 
 """The guest's kernel and modules: found or fetched, unpacked as far as needed, not installed."""
 
-import dataclasses
-import fcntl
 import contextlib
+import dataclasses
+import functools
 import hashlib
+import os
 import pathlib
 import re
 import shutil
@@ -17,32 +18,39 @@ import tempfile
 from .. import common, distro, process
 from . import kernel_image
 
-# Meta packages that lead to the newest kernel: Debian's, Ubuntu's.
+# Meta packages that depend on the newest kernel: Debian's, Ubuntu's.
 META_PACKAGES = ("linux-image-amd64", "linux-image-generic")
 
-# Loaded by the guest's init, unless built in.
-NEEDED = {"virtio_pci": "CONFIG_VIRTIO_PCI", "virtio_console": "CONFIG_VIRTIO_CONSOLE",
-          "uio_pci_generic": "CONFIG_UIO_PCI_GENERIC"}
+# The modules that the guest's init loads, unless built in, with their kernel options.
+NEEDED = {"virtio_pci": "CONFIG_VIRTIO_PCI", "virtio_console": "CONFIG_VIRTIO_CONSOLE"}
+# The same by the driver that devices are bound to.
+DRIVERS = {"uio_pci_generic": {"uio_pci_generic": "CONFIG_UIO_PCI_GENERIC"},
+           "vfio-pci": {"vfio_pci": "CONFIG_VFIO_PCI",
+                        "vfio_iommu_type1": "CONFIG_VFIO_IOMMU_TYPE1"}}
 
-# There for modprobe, if the kernel has them.
-OPTIONAL = ("vfio_pci", "vfio_iommu_type1", "iommufd")
+# Available to modprobe in the guest, if the kernel has them.
+OPTIONAL = ("uio_pci_generic", "vfio_pci", "vfio_iommu_type1", "iommufd")
 
-# What is unpacked of a kernel package: the few folders where those, and what they need, live.
-WANTED = re.compile(r"\./boot/vmlinuz-|.*/modules\.builtin$|.*/kernel/("
-                    "drivers/(uio|vfio|virtio|iommu/iommufd)/|drivers/char/virtio_|virt/lib/)")
+# The files of a kernel package that are unpacked: the image, and the folders with those modules.
+WANTED = re.compile(r"\./boot/vmlinuz-[^/]+|\./(usr/)?lib/modules/[^/]+/(modules\.builtin|kernel/("
+                    r"drivers/(uio|vfio|virtio|iommu/iommufd)/|drivers/char/virtio_|virt/lib/).+)")
 
 
 @dataclasses.dataclass
 class Kernel:
-    """What the guest boots: release, file for QEMU, contents and dependencies of its modules."""
+    """What the guest boots: release, file for QEMU, contents and dependencies of its modules.
+
+    wanted: the names of the modules that the guest's init loads.
+    """
 
     release: str
     image: pathlib.Path
-    modules: dict
-    depends: dict
+    modules: dict = dataclasses.field(default_factory=dict)
+    depends: dict = dataclasses.field(default_factory=dict)
+    wanted: tuple = ()
 
     def closure(self, names):
-        """These modules and all that they depend on, in load order; what is built in is not."""
+        """These modules and their dependencies in load order, without those that are built in."""
         order = {}
         for name in names:
             if name in self.modules:
@@ -50,47 +58,67 @@ class Kernel:
         return list(order)
 
 
-def obtain(spec=None, modules=None):
-    """The Kernel for what the person gave.
-
-    spec: None for the distribution's, a kernel .deb, or the path of a vmlinuz or vmlinux.
-    modules: None to look beside the kernel, else a folder, or the .deb that holds the modules.
-    """
-    # Of two that want the same kernel at the same time, the second finds it done.
-    with open(common.build_dir("kernel") / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return _obtain(spec, modules)
-
-
-def _obtain(spec, modules):
+def check(spec, modules):
+    """Raise Usage for options of obtain() that cannot work, before anything is fetched."""
     if spec is None:
-        folder = _distribution_kernel()
-        return _load(_image_in(folder), folder)
+        if modules is not None:
+            raise common.Usage(f"--modules {modules} without --kernel: give the kernel, too")
+        return
     spec = _readable(spec, "--kernel")
     if modules is not None:
         modules = _readable(modules, "--modules")
-        if modules.is_file():
+    if spec.suffix == ".deb":
+        _package(spec)
+    elif not spec.is_file():
+        raise common.Usage(f"--kernel {spec}: not a file: give a vmlinuz or a kernel .deb")
+    else:
+        _modules_for(spec, modules)
+
+
+def obtain(spec=None, modules=None, refresh=False, driver="uio_pci_generic"):
+    """The Kernel to boot.
+
+    spec: None for the distribution's newest, a kernel .deb, or the path of a vmlinuz or vmlinux.
+    modules: None to look beside the kernel, else a folder, or the .deb that has the modules.
+    refresh: fetch the distribution's newest again. driver: a key of DRIVERS.
+    """
+    check(spec, modules)
+    if spec is None:
+        folder = _distribution_kernel(refresh)
+        return _load(_image_in(folder), folder, driver)
+    spec = pathlib.Path(spec).resolve()
+    modules = modules and pathlib.Path(modules).resolve()
+    if modules and modules.is_file():
+        with _alone():
             modules = _unpack([modules])
     if spec.suffix == ".deb":
-        folder = _unpack([spec])
+        with _alone():
+            folder = _unpack([spec])
         image = _image_in(folder)
         if image is None:
             raise common.Usage(f"--kernel {spec}: no boot/vmlinuz-* in it: "
                                "give the package with the kernel's image")
-        return _load(image, modules or folder)
-    if not spec.is_file():
-        raise common.Usage(f"--kernel {spec}: not a file: give a vmlinuz or a kernel .deb")
-    release = kernel_image.release(spec)
-    if modules is None:
-        beside = [spec.parent / "modules", spec.parent / "lib/modules" / release,
-                  spec.parent.parent / "lib/modules" / release,
-                  pathlib.Path("/lib/modules") / release]
-        modules = next((folder for folder in beside if folder.is_dir()), None)
-        if modules is None:
-            raise common.Usage(f"--kernel {spec}: no modules of {release} found beside it "
-                               f"(looked for {', '.join(map(str, beside))}): "
-                               "give them with --modules DIR")
-    return _load(spec, modules)
+        return _load(image, modules or folder, driver)
+    return _load(spec, _modules_for(spec, modules), driver)
+
+
+def _alone():
+    return common.locked(common.build_dir("kernel") / "lock", "fetching or unpacking a kernel")
+
+
+def _modules_for(vmlinuz, modules):
+    """The folder with the modules of a vmlinuz: the given one, or one found beside it."""
+    release = kernel_image.release(vmlinuz)
+    if modules is not None:
+        return modules
+    beside = [vmlinuz.parent / "modules", vmlinuz.parent / "lib/modules" / release,
+              vmlinuz.parent.parent / "lib/modules" / release,
+              pathlib.Path("/lib/modules") / release]
+    for folder in beside:
+        if folder.is_dir():
+            return folder
+    raise common.Usage(f"--kernel {vmlinuz}: no modules of {release} found beside it "
+                       f"(searched {', '.join(map(str, beside))}): give them with --modules DIR")
 
 
 def _readable(path, option):
@@ -109,13 +137,35 @@ def _image_in(folder):
     return next(folder.glob("boot/vmlinuz-*"), None)
 
 
-def _distribution_kernel():
-    """The unpacked package of the distribution's newest kernel; once fetched, without network."""
+def _distribution_kernel(refresh):
+    """The unpacked package of the distribution's newest kernel; it is fetched once."""
+    with _alone():
+        if refresh:
+            distro.refresh_lists()
+            return _fetch()
+        return _fetched() or _fetch()
+
+
+def _fetched():
+    """The folder of the kernel that was fetched last, or None. Say how old it is."""
     known = common.build_dir("kernel") / "default"
-    if known.is_file():
-        folder = known.parent / known.read_text().strip()
-        if folder.is_dir() and _image_in(folder):
-            return folder
+    if not known.is_file():
+        return None
+    name, *version = known.read_text().split()
+    folder = known.parent / name
+    if not folder.is_dir() or not _image_in(folder):
+        return None
+    _say_age(known, " ".join([name.rpartition("-")[0], *version]))
+    return folder
+
+
+@functools.cache
+def _say_age(known, name):
+    common.say(f"  kernel {name} (fetched {common.age(known)} ago; --refresh to fetch the newest)")
+
+
+def _fetch():
+    known = common.build_dir("kernel") / "default"
     for meta in META_PACKAGES:
         packages = _depends(meta, "image|modules")
         if packages:
@@ -129,9 +179,12 @@ def _distribution_kernel():
     with tempfile.TemporaryDirectory(dir=known.parent, prefix="download-") as download:
         with common.step(f"fetching {', '.join(packages)}"):
             distro.apt_get("download", *packages, cwd=download)
+        debs = sorted(pathlib.Path(download).glob("*.deb"))
         with common.step("unpacking the kernel"):
-            folder = _unpack(sorted(pathlib.Path(download).glob("*.deb")))
-    common.replace_file(known, folder.name + "\n")
+            folder = _unpack(debs)
+        version = _package(debs[0]).split()[-1]
+    common.replace_file(known, f"{folder.name} {version}\n")
+    os.utime(known)
     return folder
 
 
@@ -140,13 +193,16 @@ def _depends(package, kinds):
                       distro.apt_cache("depends", package))
 
 
+def _package(deb):
+    """What a .deb says that it is: text that ends with its version."""
+    return process.run(["dpkg-deb", "-f", deb, "Package", "Version"], problem=common.Usage).stdout
+
+
 def _unpack(debs):
     """Unpack what is needed of kernel packages into one folder of the build directory, once."""
     key = hashlib.sha256(WANTED.pattern.encode())
     for deb in debs:
-        about = process.run(["dpkg-deb", "-f", deb, "Package", "Version"],
-                            problem=common.Usage).stdout
-        key.update(f"{about}{deb.stat().st_size}".encode())
+        key.update(f"{_package(deb)}{deb.stat().st_size}".encode())
     folder = common.build_dir("kernel") / f"{debs[0].name.split('_')[0]}-{key.hexdigest()[:12]}"
     if not folder.is_dir():
         with common.fresh_dir(folder) as staging:
@@ -161,49 +217,52 @@ def _unpack_wanted(deb, folder):
         with contextlib.suppress(tarfile.TarError), \
                 tarfile.open(fileobj=source.stdout, mode="r|") as archive:
             for member in archive:
-                if member.isfile() and WANTED.match(member.name):
-                    path = folder / pathlib.PurePath("/", member.name).relative_to("/")
+                # tarfile's own filters, which would keep it in the folder, need Python 3.11.4.
+                if (member.isfile() and WANTED.fullmatch(member.name)
+                        and ".." not in member.name.split("/")):
+                    path = folder / member.name
                     path.parent.mkdir(parents=True, exist_ok=True)
                     with open(path, "wb") as file:
                         shutil.copyfileobj(archive.extractfile(member), file)
         source.stdout.read()
         source.wait()
     if source.returncode != 0:
-        raise common.Usage(f"{deb}: dpkg-deb cannot unpack it to its end: is it whole?")
+        raise common.Usage(f"{deb}: dpkg-deb cannot unpack all of it: the file may be incomplete")
 
 
-def _load(image, folder):
-    """Read a kernel's modules, and make sure that those without which there is no lab are there."""
+def _load(image, folder, driver):
+    """Read a kernel's modules; Usage if one that the guest needs is missing."""
     release = kernel_image.release(image)
     files = {path.name.split(".ko")[0].replace("-", "_"): path
              for path in sorted(folder.rglob("*.ko*"))}
     builtin = {pathlib.PurePath(line).stem.replace("-", "_")
                for path in folder.rglob("modules.builtin")
                for line in path.read_text().splitlines()}
-    kernel = Kernel(release, kernel_image.bootable(image), {}, {})
+    needed = {**NEEDED, **DRIVERS[driver]}
+    kernel = Kernel(release, kernel_image.bootable(image), wanted=tuple(needed))
 
-    def load(name):
-        if name in builtin or name in kernel.modules:
-            return
-        if name not in files:
-            raise common.Usage(
-                f"kernel {release} has no module {name} ({NEEDED.get(name, 'a dependency')}) "
-                f"in {folder}: give the folder or the package that has it with --modules")
-        data = kernel_image.read_module(files[name])
-        version = kernel_image.module_version(data)
-        if version != release:
-            raise common.Usage(f"{files[name]} is for kernel {version}, not for {release}: "
-                               "give the folder with this kernel's modules with --modules")
-        kernel.depends[name] = kernel_image.module_depends(data)
-        for other in kernel.depends[name]:
-            load(other)
-        kernel.modules[name] = data
+    def load(names):
+        """Read these modules and then, level by level, their dependencies."""
+        modules, depends = {}, {}
+        while names := {name for name in names if name not in builtin
+                        and name not in kernel.modules and name not in modules}:
+            for name in names - files.keys():
+                raise common.Usage(
+                    f"kernel {release} has no module {name} ({needed.get(name, 'a dependency')}) "
+                    f"in {folder}: give the folder or the package that has it with --modules")
+            level = {name: kernel_image.read_module(files[name]) for name in sorted(names)}
+            for name, (version, needs) in kernel_image.about_modules(level).items():
+                if version != release:
+                    raise common.Usage(f"{files[name]} is for kernel {version}, not for {release}: "
+                                       "give the folder with this kernel's modules with --modules")
+                depends[name] = needs
+            modules.update(level)
+            names = {other for name in level for other in depends[name]}
+        kernel.modules.update(modules)
+        kernel.depends.update(depends)
 
-    for name in NEEDED:
-        load(name)
+    load(needed)
     for name in OPTIONAL:
-        try:
-            load(name)
-        except common.Usage:
-            continue
+        with contextlib.suppress(common.Usage):
+            load([name])
     return kernel

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""The distribution's Python for a guest: the interpreter, and what the modules in use load."""
+"""The distribution's Python for a guest: the interpreter, and the files that modules load."""
 
 import pathlib
 
@@ -11,7 +11,7 @@ PYTHON = "/usr/bin/python3"
 
 
 def take(modules):
-    """(host path, guest path) pairs for lab.Options.take: Python with these modules."""
+    """(host path, guest path) pairs for vm.Options.take: Python with these modules."""
     program = f"import {', '.join(modules)}, sys, encodings.ascii\n" \
         "if 'argparse' in sys.modules: sys.modules['argparse'].ArgumentParser().format_help()\n" \
         "for one in list(sys.modules.values()): print(getattr(one, '__file__', None) or '')"

@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""Kernel files: which release a vmlinuz is, how to boot it fast, what a module depends on."""
+"""Kernel files: the release of a vmlinuz, how to boot it fast, what a module depends on."""
 
 import bz2
 import hashlib
 import lzma
+import pathlib
 import re
 import shutil
 import struct
 import subprocess
+import tempfile
 import zlib
 
-from .. import common
-from . import elf
+from .. import common, distro, process
+from . import elf, find_program
+
+MODINFO = find_program("modinfo") or "/sbin/modinfo"
 
 DECOMPRESSORS = (
     (b"\xfd7zXZ\0", lambda data: lzma.LZMADecompressor().decompress(data)),
@@ -24,8 +28,8 @@ DECOMPRESSORS = (
     (b"\x02\x21\x4c\x18", lambda data: _filter("lz4", data)),
 )
 
-# The note that says where a kernel is entered when it is started without its own unpacker.
-PVH_NOTE = (b"Xen", 18)
+# The owner and type of the note with the entry point of a kernel that QEMU starts unpacked.
+PVH_NOTE = ("Xen", 18)
 
 
 def release(path):
@@ -49,11 +53,11 @@ def bootable(path):
     """The file that QEMU is given for a kernel.
 
     A vmlinuz is unpacked here, once: emulated, its own unpacker takes longer than all the rest
-    of the boot. One that cannot be started without that (CONFIG_PVH) is given as it is.
+    of the boot. A kernel without CONFIG_PVH, which needs its unpacker, is given as it is.
     """
     data = path.read_bytes()
     if data[:4] == elf.MAGIC:
-        if not _has_pvh_entry(path):
+        if not elf.has_note(path, *PVH_NOTE):
             raise common.Usage(f"--kernel {path}: this vmlinux has no CONFIG_PVH entry, so that "
                                "QEMU cannot start it: give the vmlinuz (bzImage) built with it")
         return path
@@ -63,17 +67,17 @@ def bootable(path):
         offset, length = struct.unpack_from("<II", data, 0x248)
         start = (data[0x1f1] + 1) * 512 + offset
         if start + length > len(data):
-            raise common.Usage(f"--kernel {path}: cut short: its header tells of "
-                               f"{start + length} bytes, it has {len(data)}")
+            raise common.Usage(f"--kernel {path}: incomplete: {start + length} bytes by its "
+                               f"header, but the file has {len(data)}")
         vmlinux = decompress(data[start:start + length])
         if vmlinux is None or vmlinux[:4] != elf.MAGIC:
             return path
         common.replace_file(unpacked, vmlinux)
-    return unpacked if _has_pvh_entry(unpacked) else path
+    return unpacked if elf.has_note(unpacked, *PVH_NOTE) else path
 
 
 def decompress(data):
-    """Unpack what a kernel build may have packed; None if what it takes is not here."""
+    """Unpack what a kernel build may have packed; None if that fails, or its program is missing."""
     for magic, unpack in DECOMPRESSORS:
         if data.startswith(magic):
             try:
@@ -94,26 +98,26 @@ def read_module(path):
     return data
 
 
-def module_depends(data):
-    """The names of the modules that a module says it depends on."""
-    found = re.search(rb"\0depends=([^\0]*)\0", data)
-    return found[1].decode().replace("-", "_").split(",") if found and found[1] else []
-
-
-def module_version(data):
-    """The release of the kernel that a module was built for."""
-    found = re.search(rb"\0vermagic=(\S+)", data)
-    return found[1].decode() if found else "unknown"
-
-
-def _has_pvh_entry(path):
-    with open(path, "rb") as file:
-        return PVH_NOTE in elf.notes(file)
+def about_modules(modules):
+    """{name: (release of its kernel, names of the modules it depends on)} for modules' contents."""
+    distro.need({MODINFO: "kmod"})
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [pathlib.Path(folder, f"{name}.ko") for name in modules]
+        for path, data in zip(paths, modules.values()):
+            path.write_bytes(data)
+        versions, depends = (
+            process.run([MODINFO, "-F", field, *paths], problem=common.Usage).stdout.splitlines()
+            for field in ("vermagic", "depends"))
+    if not len(versions) == len(depends) == len(modules):
+        raise common.Infrastructure(f"modinfo: a field is missing from one of {', '.join(modules)}")
+    return {name: (version.split(" ")[0], [other for other in needs.replace("-", "_").split(",")
+                                           if other])
+            for name, version, needs in zip(modules, versions, depends)}
 
 
 def _filter(program, data):
     if shutil.which(program) is None:
         return None
-    # A kernel build may append the unpacked size to the stream; what came before it counts.
+    # A kernel build may append the unpacked size, so that the program fails after its output.
     return subprocess.run([program, "-dcq"], input=data, stdout=subprocess.PIPE,
                           stderr=subprocess.DEVNULL).stdout or None

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""Listening to a guest: what it says on its ports, until it has said all or a deadline passes."""
+"""Read a guest's ports until the guest has reported its end, or a deadline has passed."""
 
 import dataclasses
 import os
 import selectors
 import time
 
-# How long a guest that has reported may then take without sending anything.
+# Seconds that a guest may be silent after it has reported the exit code.
 GRACE = 30
 
 
 @dataclasses.dataclass
 class Report:
-    """What a guest said, and when (time.monotonic; None: never)."""
+    """What a guest reported, and when (time.monotonic; None: not at all)."""
 
     ready: float = None
     start: float = None
@@ -27,24 +27,24 @@ class Report:
     overdue: bool = False
 
 
-def listen(ports, sinks, *, speak_within, start_within, timeout, keyboard=None):
-    """Pass on what comes from each port to its sink until the guest said `end` or is gone.
+def listen(ports, sinks, *, boot_within, start_within, timeout, keyboard=None):
+    """Pass on the data of each port to its sink until the guest reports `end` or has ended.
 
     ports: sockets by name, of which lab.ctl is read here; sinks: functions of bytes by port name.
-    speak_within, start_within: seconds until the guest's first word, and until the command starts.
-    timeout: the time limit that the guest itself keeps for the command, or None for none.
+    boot_within, start_within: seconds until the guest reports that it is up, and until the command
+    starts. timeout: the command's time limit, which the guest enforces, or None.
     keyboard: a file descriptor whose input goes to the port `tty`.
     """
     report = Report()
     began = time.monotonic()
-    control = by_line(lambda line: _heard(report, line))
+    control = by_line(lambda line: _take_note(report, line))
     with selectors.DefaultSelector() as selector:
         for name, port in ports.items():
             selector.register(port, selectors.EVENT_READ,
                               control if name == "lab.ctl" else sinks[name])
-        heard, typing = began, False
+        last_data, typing = began, False
         while not report.complete and report.fault is None:
-            deadline = _deadline(report, began, heard, speak_within, start_within, timeout)
+            deadline = _deadline(report, began, last_data, boot_within, start_within, timeout)
             wait = None if deadline is None else deadline - time.monotonic()
             if wait is not None and wait <= 0:
                 report.overdue = True
@@ -54,16 +54,16 @@ def listen(ports, sinks, *, speak_within, start_within, timeout, keyboard=None):
                     if not _type(keyboard, ports["tty"]):
                         selector.unregister(keyboard)
                     continue
-                heard = time.monotonic()
+                last_data = time.monotonic()
                 if keyboard is not None and key.fileobj is ports["tty"] and not typing:
-                    # Only now does the guest have that terminal open: earlier keys were lost.
+                    # Keys sent before the guest opened its terminal would be lost.
                     selector.register(keyboard, selectors.EVENT_READ, None)
                     typing = True
                 if not _pass_on(key.fileobj, key.data):
                     selector.unregister(key.fileobj)
             if not any(key.fd != keyboard for key in selector.get_map().values()):
                 return report
-        # All that was sent is in the sockets: the guest said so last.
+        # The guest reports `end` last, so the sockets have everything that it sent.
         for name, port in ports.items():
             port.setblocking(False)
             while name != "lab.ctl" and _pass_on(port, sinks[name]):
@@ -71,18 +71,18 @@ def listen(ports, sinks, *, speak_within, start_within, timeout, keyboard=None):
     return report
 
 
-def _deadline(report, began, heard, speak_within, start_within, timeout):
+def _deadline(report, began, last_data, boot_within, start_within, timeout):
     if report.ready is None:
-        return began + speak_within
+        return began + boot_within
     if report.start is None:
         return began + start_within
     if report.code is not None:
-        return heard + GRACE
+        return last_data + GRACE
     return None if timeout is None else report.start + timeout + GRACE
 
 
 def _pass_on(port, sink):
-    """Whether there was something."""
+    """Pass one piece of data on; whether there was any."""
     try:
         data = port.recv(1 << 16)
     except (BlockingIOError, ConnectionResetError):
@@ -93,9 +93,9 @@ def _pass_on(port, sink):
 
 
 def _type(keyboard, port):
-    """Send what was typed; the end of input becomes what ends a shell.
+    """Send what was typed, or `exit` at the end of input; whether more may come.
 
-    Not Ctrl-D: that one is lost while the shell is not reading.
+    Ctrl-D instead of `exit` would be lost while the shell is not reading.
     """
     data = os.read(keyboard, 4096)
     try:
@@ -119,7 +119,7 @@ def by_line(use):
 
 
 def to_stream(stream):
-    """A sink that passes bytes on to a text stream of this process, unchanged and at once."""
+    """A sink that writes bytes to a text stream of this process, unchanged and at once."""
     def sink(data):
         stream.buffer.write(data)
         stream.buffer.flush()
@@ -133,7 +133,7 @@ def both(first, second):
     return sink
 
 
-def _heard(report, line):
+def _take_note(report, line):
     word, _, rest = line.partition(" ")
     if word in ("ready", "start"):
         setattr(report, word, time.monotonic())

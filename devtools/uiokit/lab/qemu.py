@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""QEMU: its command line, one builder per concern, and the life of its process."""
+"""QEMU: its version, its command line, one builder per concern, and its process."""
 
 import contextlib
 import ctypes
+import functools
 import os
 import re
 import shutil
@@ -15,8 +16,10 @@ import subprocess
 from .. import common, process
 
 PROGRAM = "qemu-system-x86_64"
+OLDEST = (5, 2)
+OLDEST_SRIOV = (7, 1)
 
-# The guest's lines to the outside. The first two are serial ports, which need no module.
+# The guest's ports to the host. The first two are serial: they need no module.
 SERIAL_PORTS = ("console", "tty")
 VIRTIO_PORTS = ("lab.ctl", "lab.out", "lab.err", "lab.give")
 
@@ -29,8 +32,8 @@ SRIOV_SLOT = 0x1c
 VIRTIO_SLOT = 0x1d
 MAX_NVME = 64
 
-# No reset but an end on panic; and what an emulated processor has no time for: clearing every
-# page when it is allocated (a third of the boot), mitigations, self-tests, calibration.
+# End on panic instead of a reset. The rest switches off what takes long when emulated:
+# clearing new pages (a third of the boot), mitigations, self-tests, calibration.
 KERNEL_ARGS = ("console=ttyS0 quiet panic=-1 init_on_alloc=0 mitigations=off rodata=off "
                "random.trust_cpu=on cryptomgr.notests tsc=reliable no_timer_check")
 
@@ -39,13 +42,13 @@ _PR_SET_PDEATHSIG = 1
 
 
 def machine_args(program, accel, cpus, mem):
-    # Emulated, a fifth level of page tables only costs.
+    # An emulated fifth level of page tables costs time, and nothing here needs it.
     cpu = {"kvm": "host", "tcg": "max,la57=off"}[accel]
     accel = {"kvm": "kvm", "tcg": "tcg,thread=multi"}[accel]
     return [program, "-machine", "q35", "-accel", accel, "-cpu", cpu,
             "-smp", str(cpus), "-m", str(mem), "-nodefaults", "-no-user-config",
             "-display", "none", "-net", "none", "-no-reboot",
-            # The firmware then leaves drives alone that it does not boot from.
+            # Keeps the firmware from enabling drives that it does not boot from.
             "-boot", "strict=on"]
 
 
@@ -69,7 +72,7 @@ def port_args(ends):
 
 
 def drives_args(options, images):
-    """images: one open file for each drive of lab.Options, in the order of its fields."""
+    """images: one open file for each drive of vm.Options, in the order of its fields."""
     others = iter(images[options.nvme:])
     return (nvme_args(images[:options.nvme])
             + (sriov_args(next(others)) if options.nvme_sriov else [])
@@ -77,7 +80,7 @@ def drives_args(options, images):
 
 
 def nvme_args(images):
-    """images: one open file per drive. The order of their addresses is that of the drives."""
+    """images: one open file per drive. Their PCI addresses ascend in this order."""
     args = []
     per_slot = -(-len(images) // NVME_SLOTS)
     for index, image in enumerate(images):
@@ -89,7 +92,7 @@ def nvme_args(images):
 
 
 def sriov_args(image):
-    """A drive with ARI and SR-IOV, that is, with extended capabilities: a plain one has none."""
+    """A drive with the extended capabilities ARI and SR-IOV: a plain drive has none."""
     return ["-device", "nvme-subsys,id=sriov-subsys,nqn=lab-sriov",
             "-device", f"nvme,id=sriov,serial=labsriov,subsys=sriov-subsys,addr={SRIOV_SLOT:#x},"
             "sriov_max_vfs=1,sriov_vq_flexible=2,sriov_vi_flexible=1,max_ioqpairs=8,msix_qsize=8",
@@ -98,15 +101,16 @@ def sriov_args(image):
 
 
 def unplug_args(image):
-    """A drive behind a root port: the only kind that the monitor can unplug, by its id."""
+    """A drive behind a root port, which the monitor can unplug by its id: a plain one it cannot."""
     return ["-device", f"pcie-root-port,id=unplug-port,chassis=1,addr={UNPLUG_SLOT:#x}",
             *_drive_args("unplug-drive", image),
             "-device", "nvme,id=unplug,drive=unplug-drive,serial=labunplug,bus=unplug-port"]
 
 
 def iommu_args():
-    # Before the devices behind it. Interrupts are not remapped: there is no need, and TCG cannot.
-    return ["-device", "intel-iommu,intremap=off"]
+    # QEMU wants it before the devices behind it. TCG cannot remap interrupts.
+    # QEMU's default of 39 address bits is too few for DPDK's virtual addresses.
+    return ["-device", "intel-iommu,intremap=off,aw-bits=48"]
 
 
 def _drive_args(name, image):
@@ -119,6 +123,7 @@ def _inherited(file):
     return f"/proc/self/fd/{file.fileno()}"
 
 
+@functools.cache
 def version(program):
     """QEMU's version, as one word."""
     shown = process.run([program, "--version"]).stdout
@@ -126,16 +131,22 @@ def version(program):
     return found[1] if found else "unknown"
 
 
-def watch_args(pipe):
-    """Tell of every write to config space, with the time, on the write end of a pipe."""
+def is_at_least(program, oldest):
+    """Whether QEMU's version is (major, minor) or later; assumed of a version that is no number."""
+    found = re.match(r"(\d+)\.(\d+)", version(program))
+    return not found or tuple(map(int, found.groups())) >= oldest
+
+
+def trace_args(pipe):
+    """Trace every write to config space, with the time, to the write end of a pipe."""
     return ["-msg", "timestamp=on", "-trace", "pci_cfg_write", "-D", _inherited(pipe)]
 
 
 @contextlib.contextmanager
 def running(argv, files, errors):
-    """Run QEMU as long as the block lasts, and never longer than this process or thread lives.
+    """Run QEMU as long as the block lasts. The kernel kills QEMU if this process or thread ends.
 
-    files: what it inherits; errors: an open file for its own messages.
+    files: the open files that it inherits; errors: an open file for its own messages.
     """
     if shutil.which(argv[0]) is None:
         raise common.Infrastructure(f"cannot run {argv[0]}: not found")
@@ -154,17 +165,17 @@ def running(argv, files, errors):
 
 @contextlib.contextmanager
 def ports(monitor=False):
-    """Pairs of connected sockets for all ports: (ours, QEMU's), each by port name.
+    """Pairs of connected sockets for all ports: (ends of this process, ends of QEMU), by port name.
 
-    monitor: with QEMU's own monitor on the guest's port lab.monitor; both ends are QEMU's.
+    monitor: connect QEMU's own monitor to the guest's port lab.monitor; both ends are QEMU's.
     """
     with contextlib.ExitStack() as stack:
         def pair():
             return [stack.enter_context(end) for end in socket.socketpair()]
 
-        ours, theirs = {}, {}
+        host_ends, qemu_ends = {}, {}
         for name in SERIAL_PORTS + VIRTIO_PORTS:
-            ours[name], theirs[name] = pair()
+            host_ends[name], qemu_ends[name] = pair()
         if monitor:
-            theirs["monitor"], theirs["lab.monitor"] = pair()
-        yield ours, theirs
+            qemu_ends["monitor"], qemu_ends["lab.monitor"] = pair()
+        yield host_ends, qemu_ends

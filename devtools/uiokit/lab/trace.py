@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""The bus master bit of a guest's devices over time, from outside of the guest.
+"""Record the bus master bit of a guest's devices over time, from outside of the guest.
 
-QEMU traces each write to config space. So no transition is missed, however short, and nothing that
-looks runs in the guest.
+QEMU traces each write to config space. So no transition is missed, however short, and the guest
+runs nothing for it.
 """
 
 import contextlib
@@ -24,10 +24,10 @@ _MASTER = 0x4
 HEAD = "# seconds since the start of the guest, device, bus master, COMMAND as written\n"
 
 
-class Watch:
-    """Turns what QEMU tells through a pipe into one line for each transition.
+class Recorder:
+    """Writes one line for each transition that QEMU traces.
 
-    Listened to like a socket; theirs: the write end, an open file.
+    It is read like a socket: it has the read end of a pipe, QEMU the write end.
     """
 
     def __init__(self, models, write):
@@ -35,39 +35,44 @@ class Watch:
         self.write = write
         self.began, self.began_monotonic = time.time(), time.monotonic()
         self.last = {}
-        self.ours, theirs = os.pipe()
-        self.theirs = os.fdopen(theirs, "wb")
-        self.sink = protocol.by_line(self.heard)
+        self.read_end, write_end = os.pipe()
+        self.write_end = os.fdopen(write_end, "wb")
+        self.sink = protocol.by_line(self.record)
 
     def fileno(self):
-        return self.ours
+        return self.read_end
 
     def recv(self, size):
-        return os.read(self.ours, size)
+        return os.read(self.read_end, size)
 
     def setblocking(self, flag):
-        os.set_blocking(self.ours, flag)
+        os.set_blocking(self.read_end, flag)
 
-    def heard(self, line):
+    def record(self, line):
         found = _WRITE.match(line)
         if not found or found[2] not in self.models or int(found[4], 16) != _COMMAND:
             return
+        device = found[3]
+        if "." not in device:
+            # QEMU 5.2 traces the slot and function in decimal, without the bus.
+            slot, function = device.split(":")
+            device = f"00:{int(slot):02x}.{function}"
         command = int(found[5], 16) & 0xffff
         master = bool(command & _MASTER)
-        if self.last.get(found[3], False) != master:
-            self.last[found[3]] = master
-            self.write(f"{float(found[1]) - self.began:10.6f} 0000:{found[3]} "
+        if self.last.get(device, False) != master:
+            self.last[device] = master
+            self.write(f"{float(found[1]) - self.began:10.6f} 0000:{device} "
                        f"{'on' if master else 'off'} {command:#06x}\n")
 
-    def note(self, report):
-        """When the command ran, as a Report has it."""
+    def record_command(self, report):
+        """Write when the command started and ended, from a protocol.Report."""
         for moment, what in ((report.start, "start"), (report.exit, "end")):
             if moment is not None:
                 self.write(f"{moment - self.began_monotonic:10.6f} command {what}\n")
 
 
 def transitions(path):
-    """{device: ["on", "off", ...]} as a Watch has written them to a file."""
+    """{device: ["on", "off", ...]} from a file that a Recorder wrote."""
     found = {}
     for line in pathlib.Path(path).read_text().splitlines():
         words = line.split()
@@ -77,19 +82,23 @@ def transitions(path):
 
 
 @contextlib.contextmanager
-def watched(path, devices):
-    """A Watch of the drives and of further devices, as --device names them, to a file or stderr.
+def recorder(path, devices):
+    """A Recorder of the drives and of further devices, as --device names them; None without path.
 
-    None without a path.
+    path: a file, or - for stderr.
     """
     if path is None:
         yield None
         return
     models = {"nvme", *(device.split(",")[0] for device in devices)}
     with contextlib.ExitStack() as stack:
-        file = sys.stderr if path == "-" else stack.enter_context(open(path, "w", buffering=1))
-        watch = Watch(models, file.write)
-        stack.callback(os.close, watch.ours)
-        stack.callback(watch.theirs.close)
+        if path == "-":
+            file = sys.stderr
+        else:
+            pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(path, "w", buffering=1))
+        record = Recorder(models, file.write)
+        stack.callback(os.close, record.read_end)
+        stack.callback(record.write_end.close)
         file.write(HEAD)
-        yield watch
+        yield record

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""Boot a guest with NVMe drives on uio_pci_generic, run one command in it, bring its result back.
+"""Boot a guest with NVMe drives on uio_pci_generic, run one command in it, return its result.
 
 The command line on top of this is cli/lab.py.
 """
@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import platform
 import shutil
 import subprocess
 import sys
@@ -18,28 +19,31 @@ import tempfile
 import time
 
 from .. import common, distro
-from . import accelerator, guest_files, guest_image, guest_kernel, protocol, qemu, trace
+from . import (accelerator, guest_files, guest_image, guest_kernel, kernel_image, protocol, qemu,
+               trace)
 
-# Seconds in which a guest that lives on KVM has spoken, and in which any has started the command.
-KVM_SPEAKS_WITHIN = 8
+# The guest runs programs and libraries of this machine, so both need the same architecture.
+MACHINE = "x86_64"
+
+# Seconds until any guest has started the command.
 STARTS_WITHIN = 150
-# Once in some hundred starts under TCG the guest never says a thing; it says its first in two.
-TCG_SPEAKS_WITHIN = 60
+# Under TCG one start in some hundred never reports that it is up; the others do so in two seconds.
+TCG_BOOTS_WITHIN = 60
 
 # Programs, by the package that has them.
-NEED = {qemu.PROGRAM: "qemu-system-x86"}
+NEED = {qemu.PROGRAM: "qemu-system-x86", kernel_image.MODINFO: "kmod"}
 
 TIMED_OUT = 124
 LOGS_KEPT = 20
 
-# MiB: what a guest gets at least, and what the kernel and the tools in it need of that.
+# MiB: the least that a guest gets, and how much of it the kernel and the tools need.
 DEFAULT_MEMORY = 512
 SYSTEM_MEMORY = 192
 
 
 @dataclasses.dataclass
 class Options:
-    """A guest, and what to do in it; `devtools/lab run --help` tells what each means.
+    """A guest, and what to do in it; `devtools/lab run --help` describes each option.
 
     take: (absolute host pathlib.Path, guest path) pairs; give: (guest path, host path) pairs.
     """
@@ -47,11 +51,13 @@ class Options:
     command: list = dataclasses.field(default_factory=list)
     kernel: str = None
     modules: str = None
+    refresh: bool = False
     accel: str = "auto"
     nvme: int = 1
     nvme_sriov: bool = False
     nvme_unplug: bool = False
     iommu: bool = False
+    bind: str = "uio_pci_generic"
     monitor: bool = False
     device: list = dataclasses.field(default_factory=list)
     uio: list = dataclasses.field(default_factory=list)
@@ -74,8 +80,8 @@ class Options:
 
 @dataclasses.dataclass
 class Result:
-    """How the command ended, and how long it took until the guest lived, had its devices bound, and
-    was done. stdout and stderr are empty where they went to sinks of the caller's.
+    """How the command ended, and how many seconds the boot, the binding of the devices, and the
+    command took. stdout and stderr are empty if the caller has sinks for them.
     """
 
     code: int
@@ -90,24 +96,46 @@ class Result:
     log: pathlib.Path
 
 
+def check(options):
+    """Raise Usage or Infrastructure for what cannot work, before anything is fetched or installed.
+
+    Values that the command line checks by their type are not checked again.
+    """
+    if options.bind == "vfio-pci" and not options.iommu:
+        raise common.Usage("--bind vfio-pci needs --iommu")
+    if options.qemu != qemu.PROGRAM and shutil.which(options.qemu) is None:
+        raise common.Usage(f"--qemu {options.qemu}: no such program")
+    for _, host in options.give:
+        guest_files.check_writable("--give", host)
+    if options.watch not in (None, "-"):
+        guest_files.check_writable("--watch", options.watch)
+        if os.path.isdir(options.watch):
+            raise common.Usage(f"--watch {options.watch}: is a folder: give a file")
+    _memory(options, 0)
+    guest_kernel.check(options.kernel, options.modules)
+    if platform.machine() != MACHINE:
+        raise common.Infrastructure(f"the guest runs programs of this machine and is {MACHINE}, "
+                                    f"but this machine is {platform.machine()}")
+
+
 def boot(options, *, on_line=None, sinks=None, keyboard=None):
     """Run options.command in a guest and return its Result.
 
-    on_line is called with each line of its stdout as it comes. sinks are functions of bytes, by
-    port (qemu.py), that get what comes from there instead of the Result. With keyboard, a file
-    descriptor, the command is on a terminal of its own: input from there, output to port `tty`.
+    on_line is called with each line of its stdout at once. sinks are functions of bytes, by port
+    (qemu.py), that get the data of a port instead of the Result. With keyboard, a file descriptor,
+    the command runs on a terminal: input from there, output to port `tty`.
 
-    Raises Usage for what cannot be done as asked, Infrastructure if the guest could not report
-    how the command ended. Call it from a thread that lives as long: QEMU dies with its thread.
+    Raises what check() does, and Infrastructure if the guest could not report how the command
+    ended. The kernel kills QEMU when the calling thread ends.
     """
-    if options.qemu == qemu.PROGRAM:
-        distro.need(NEED)
-    elif shutil.which(options.qemu) is None:
-        raise common.Usage(f"--qemu {options.qemu}: no such program")
-    kernel = guest_kernel.obtain(options.kernel, options.modules)
+    check(options)
+    distro.need({name: package for name, package in NEED.items()
+                 if name != qemu.PROGRAM or options.qemu == name})
+    options = _what_qemu_can(options)
+    kernel = guest_kernel.obtain(options.kernel, options.modules, options.refresh, options.bind)
     with contextlib.ExitStack() as stack:
         def scratch():
-            # It has no name, and is gone with the last process that has it open.
+            # It has no name: the kernel removes it with the last process that has it open.
             return stack.enter_context(tempfile.TemporaryFile(dir=common.build_dir("lab")))
 
         image, given = scratch(), scratch()
@@ -122,24 +150,23 @@ def boot(options, *, on_line=None, sinks=None, keyboard=None):
             sinks["lab.out"] = protocol.both(sinks["lab.out"],
                                              protocol.by_line(on_line))
         candidates = accelerator.candidates(options.accel, options.qemu)
-        for accel, speak_within in _attempts(candidates):
+        for accel, boot_within in _attempts(candidates):
             argv = (qemu.machine_args(options.qemu, accel, options.cpus, _memory(options, size))
                     + qemu.kernel_args(kernel.image, image, options.hugepages, options.append)
                     + (qemu.iommu_args() if options.iommu else [])
                     + qemu.drives_args(options, drives)
                     + [word for device in options.device for word in ("-device", device)])
             began = time.monotonic()
-            log, report, ended = _run(argv, [image, *drives], sinks, options, speak_within,
-                                      keyboard)
+            log, report, ended = _run(argv, [image, *drives], sinks, options, boot_within, keyboard)
             if report.ready is not None or (accel == candidates[-1] and not report.overdue):
                 break
-        if report.ready is not None and accel != candidates[0]:
-            accelerator.remember_tcg(options.qemu)
-        _check(report, log, options, ended)
+        if report.ready is not None and "kvm" in candidates:
+            accelerator.remember(accel == "kvm", options.qemu)
+        _check(report, log, options, ended, boot_within)
         given.flush()
         guest_files.put_given(given, options.give)
     if report.missing:
-        text = f"not in the guest, so not given: {', '.join(report.missing)}"
+        text = f"--give: not in the guest: {', '.join(report.missing)}"
         if report.code == 0:
             raise common.Infrastructure(f"{text}\n  boot log: {log}")
         common.say(text)
@@ -149,16 +176,29 @@ def boot(options, *, on_line=None, sinks=None, keyboard=None):
                   accel, kernel.release, log)
 
 
-def _attempts(accels):
-    """(accelerator, seconds to wait for a word of the guest's), in the order to try.
+def _what_qemu_can(options):
+    """The options, without what this QEMU is too old for."""
+    version = qemu.version(options.qemu)
+    if not qemu.is_at_least(options.qemu, qemu.OLDEST):
+        raise common.Infrastructure(f"{options.qemu} is version {version}: the lab needs "
+                                    f"{'.'.join(map(str, qemu.OLDEST))} or later")
+    if options.nvme_sriov and not qemu.is_at_least(options.qemu, qemu.OLDEST_SRIOV):
+        common.say_once(f"  QEMU {version} has no SR-IOV for NVMe drives ("
+                        f"{'.'.join(map(str, qemu.OLDEST_SRIOV))} has): a plain drive instead")
+        return dataclasses.replace(options, nvme=options.nvme + 1, nvme_sriov=False)
+    return options
 
-    A guest that has not spoken has run nothing: it may be started again.
+
+def _attempts(accels):
+    """(accelerator, seconds to wait until the guest is up), in the order to try.
+
+    A guest that was not up has run nothing: it may be started again.
     """
     for accel in accels:
         if accel == "kvm":
-            yield accel, KVM_SPEAKS_WITHIN
+            yield accel, accelerator.KVM_BOOTS_WITHIN
         else:
-            yield accel, TCG_SPEAKS_WITHIN
+            yield accel, TCG_BOOTS_WITHIN
             yield accel, STARTS_WITHIN
 
 
@@ -167,10 +207,10 @@ def _write_image(file, kernel, options, terminal):
     library_path = options.env.get("LD_LIBRARY_PATH", os.environ.get("LD_LIBRARY_PATH", ""))
     env = dict(options.env)
     if library_path and options.take:
-        # The libraries are at the same places, and must be found there in the same way.
+        # The libraries have the same paths in the guest, and are found in the same way.
         env["LD_LIBRARY_PATH"] = library_path
     job = {"MODE": "shell" if terminal else "run", "TIMEOUT": options.timeout or "",
-           "UIO_IDS": " ".join(options.uio).lower(),
+           "DRIVER": options.bind, "UIO_IDS": " ".join(options.uio).lower(),
            "GIVE": "\n".join(guest for guest, _ in options.give)}
     guest_image.write(file, kernel, job, guest_image.command_script(options.command, env),
                       options.take, library_path)
@@ -179,8 +219,8 @@ def _write_image(file, kernel, options, terminal):
 
 
 def _memory(options, image_size):
-    """MiB for the guest: what was asked for if that can do, else what is needed."""
-    # While it boots, the image is there twice: packed and unpacked.
+    """MiB for the guest: by default what it needs; Usage if --mem is less than that."""
+    # During the boot the image is in memory twice: packed and unpacked.
     needed = SYSTEM_MEMORY + 2 * options.hugepages + 3 * (image_size >> 20)
     if options.mem is None:
         return max(DEFAULT_MEMORY, -(-needed // 64) * 64)
@@ -190,54 +230,57 @@ def _memory(options, image_size):
     return options.mem
 
 
-def _run(argv, files, sinks, options, speak_within, keyboard):
+def _run(argv, files, sinks, options, boot_within, keyboard):
     """One guest, from start to end: (log path, Report, QEMU's exit code or None)."""
     folder = common.build_dir("lab")
     for old in sorted(folder.glob("boot-*.log"))[:1 - LOGS_KEPT]:
         old.unlink(missing_ok=True)
     handle, log_path = tempfile.mkstemp(dir=folder, prefix=time.strftime("boot-%Y%m%d-%H%M%S-"),
                                         suffix=".log")
-    with open(handle, "wb", buffering=0) as log, qemu.ports(options.monitor) as (ours, theirs):
+    with open(handle, "wb", buffering=0) as log, \
+            qemu.ports(options.monitor) as (host_ends, qemu_ends), \
+            trace.recorder(options.watch, options.device) as recorder:
         console = log.write
         if options.verbose:
             console = protocol.both(log.write, protocol.to_stream(sys.stderr))
-        argv = argv + qemu.port_args(theirs)
-        with trace.watched(options.watch, options.device) as watch:
-            if watch:
-                argv = argv + qemu.watch_args(watch.theirs)
-                ours, sinks = {**ours, "watch": watch}, {**sinks, "watch": watch.sink}
-                theirs = {**theirs, "watch": watch.theirs}
-            with qemu.running(argv, [*files, *theirs.values()], log) as child:
-                # Only QEMU's copies may be left, for the end of QEMU to be the end of file.
-                for end in theirs.values():
-                    end.close()
-                report = protocol.listen(
-                    ours, dict(sinks, console=console), keyboard=keyboard,
-                    timeout=options.timeout, start_within=STARTS_WITHIN,
-                    speak_within=speak_within)
-                if not report.complete and not report.overdue:
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        child.wait(timeout=3)
-                ended = child.poll()
-            if watch:
-                watch.note(report)
+        sinks = dict(sinks, console=console)
+        argv = argv + qemu.port_args(qemu_ends)
+        if recorder:
+            argv = argv + qemu.trace_args(recorder.write_end)
+            host_ends["trace"], qemu_ends["trace"] = recorder, recorder.write_end
+            sinks["trace"] = recorder.sink
+        with qemu.running(argv, [*files, *qemu_ends.values()], log) as child:
+            # With only QEMU's copies left, the end of QEMU is the end of file.
+            for end in qemu_ends.values():
+                end.close()
+            report = protocol.listen(
+                host_ends, sinks, keyboard=keyboard, timeout=options.timeout,
+                start_within=STARTS_WITHIN, boot_within=boot_within)
+            if not report.complete and not report.overdue:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=3)
+            ended = child.poll()
+        if recorder:
+            recorder.record_command(report)
     return pathlib.Path(log_path), report, ended
 
 
-def _check(report, log, options, ended):
+def _check(report, log, options, ended, boot_within):
     """Raise Infrastructure unless the guest reported how the command ended."""
     if report.complete:
         return
     if report.fault:
         what = f"the guest could not run the command: {report.fault}"
+    elif report.overdue and report.ready is None:
+        what = f"the guest did not boot within {boot_within} s"
     elif report.overdue and report.start is None:
         what = f"the guest did not start the command within {STARTS_WITHIN} s"
     elif report.overdue and report.code is None:
         what = f"the guest did not end the command at its time limit of {options.timeout} s"
     elif report.overdue:
-        what = "the guest fell silent before it had sent everything"
+        what = "the guest stopped sending before it had sent all"
     elif report.ready is None and ended:
-        what = f"QEMU ended with {ended} before the guest had spoken"
+        what = f"QEMU ended with {ended} before the guest was up"
     else:
         what = "the guest ended before it could report how the command ended"
     lines = log.read_text(errors="replace").splitlines()
