@@ -5,6 +5,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
@@ -154,9 +155,13 @@ def _fetched():
     folder = known.parent / name
     if not folder.is_dir() or not _image_in(folder):
         return None
-    common.say_once(f"  kernel {' '.join([name.rpartition('-')[0], *version])} (fetched "
-                    f"{common.age(known)} ago; --refresh to fetch the newest)")
+    _say_age(known, " ".join([name.rpartition("-")[0], *version]))
     return folder
+
+
+@functools.cache
+def _say_age(known, name):
+    common.say(f"  kernel {name} (fetched {common.age(known)} ago; --refresh to fetch the newest)")
 
 
 def _fetch():
