@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""Take the fix apart, a statement at a time, and see which case of the test misses it.
+"""Mutation testing of the fix: which case of the autotest notices a missing statement.
 
-For each statement that the series adds to the bus driver, and each that it removes: build the
-driver without that one change, and run the cases that are about it. Prints a Markdown table.
+For each statement that the series adds to the bus driver, and each that it removes, build the
+driver without that change and run the cases about the bus driver. Prints a Markdown table.
 """
 
 import argparse
@@ -15,14 +15,14 @@ from uiokit import common
 from uiokit.cli import arguments
 from uiokit.dpdk import source, variants
 from uiokit.lab import autotest, tap
-from uiokit.series import scratch
+from uiokit.series import patchset, scratch
 
 FILES = ("drivers/bus/pci/linux/pci_uio.c", "drivers/bus/pci/linux/pci_uio_claim.c",
          "drivers/bus/pci/pci_common.c", "drivers/bus/pci/pci_common_uio.c")
-# All that looks at what the bus driver does to a device; the rest looks at the drive.
+# The cases about the bus driver; the others are about the drive.
 CASES = "config_,fd_,port_,claim_,exit_return,exit_detach,exit_bar_taken,exit_killed_,owner_,intr_"
 
-# Nothing to take out: comments, braces, labels, declarations, what starts at column 0, returns.
+# Lines that are no mutant: comments, braces, labels, declarations, column 0, returns.
 IDLE = re.compile(r"\S.*|\s+([{}]|/?\*.*|.*\*/|((struct|char|int|unsigned|uint\w+|FILE)\s[^(]*|"
                   r"return.*);)|\s*")
 
@@ -65,7 +65,7 @@ def mutants(stock, patched):
                     over = statement(patched, start)
                     yield start + 1, "without: " + "".join(patched[start:over]), "".join(
                         [*patched[:start], *patched[over:]])
-                    # What is in braces is taken out by itself, too.
+                    # The statements in its braces are mutants as well.
                     if "{" in "".join(patched[start:over]):
                         over = start + 1
                 start = over
@@ -91,18 +91,22 @@ def verdict_on(build, fingerprint, overlay, options):
     return failed[0].claim + more if failed else "**nothing**"
 
 
-def earlier(patches, first):
-    """The patches before that of the name `first`, none without a name."""
-    if not first:
-        return []
+def before(patches, topic):
+    """The patches before that of a topic; none without a topic."""
     names = [patch.name for patch in patches]
-    if first not in names:
-        raise common.Usage(f"--from {first}: it is one of {', '.join(names)}")
-    return patches[:names.index(first)]
+    if topic and topic not in names:
+        raise common.Usage(f"{topic}: no patch of that name; there are {', '.join(names)}")
+    return patches[:names.index(topic)] if topic else []
+
+
+def changes(base, patched, through=None):
+    """The mutants of a file; with `through`, only of what is changed between the base and that."""
+    only = {what for _, what, _ in mutants(base, patched if through is None else through)}
+    return [mutant for mutant in mutants(base, patched) if mutant[1] in only]
 
 
 def source_of(tree, overlay, name):
-    """A file of a patched tree; empty where the tree has none of that name."""
+    """A file of a patched tree; empty where the tree has no such file."""
     if name in overlay:
         return overlay[name].decode()
     path = tree.path / name
@@ -110,30 +114,36 @@ def source_of(tree, overlay, name):
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(prog="tests/mutate", description=__doc__,
+    parser = argparse.ArgumentParser(prog="tests/series/mutate", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_dpdk(parser)
     parser.add_argument("--list", action="store_true", help="show the mutants, run nothing")
-    parser.add_argument("--topic", help="only what this patch changes")
-    parser.add_argument("--from", dest="first", metavar="TOPIC", help="only what this patch of the "
-                        "series and those after it change")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--topic", metavar="TOPIC", help="only what this patch changes")
+    choice.add_argument("--from", dest="first", metavar="TOPIC", help="only what this patch and "
+                        "those after it change")
     parser.add_argument("--cases", metavar="TEXTS", default=CASES, help="run only cases with one "
-                        "of these, comma-separated, in name or claim (default: what the bus driver "
-                        "does)")
+                        "of these comma-separated texts in their name or claim (default: those "
+                        "about the bus driver)")
     parser.add_argument("-k", metavar="TEXT", default="", help="only mutants with TEXT in them")
     called = parser.parse_args(argv)
+    first = called.topic or called.first
+    before(patchset.read(), first)
     build = variants.Build(source.get(called.dpdk))
     if not called.list:
         build.variants()
     options = autotest.Options(all=True, filter=called.cases, timeout=120)
     fingerprint = build.tree.fingerprint()
     overlay = scratch.patched_files(build.tree, build.patches)
-    before = scratch.patched_files(build.tree, earlier(build.patches, called.first))
+    earlier = before(build.patches, first)
+    base = scratch.patched_files(build.tree, earlier)
+    through = scratch.patched_files(build.tree, build.patches[:len(earlier) + 1])
     print("| where | change undone | caught by |\n| --- | --- | --- |", flush=True)
     with build.alone():
         for name in FILES:
-            for line, what, text in mutants(source_of(build.tree, before, name),
-                                            overlay[name].decode()):
+            for line, what, text in changes(
+                    source_of(build.tree, base, name), overlay[name].decode(),
+                    source_of(build.tree, through, name) if called.topic else None):
                 if called.k not in what:
                     continue
                 where = f"| {name.split('pci/', 1)[1]}:{line} | {short(what)} |"

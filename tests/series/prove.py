@@ -5,6 +5,7 @@
 
 import argparse
 import contextlib
+import fnmatch
 import json
 import os
 import pathlib
@@ -18,7 +19,7 @@ from uiokit.cli import arguments
 from uiokit.dpdk import source, variants
 from uiokit.series import apply, dpdk_tree, export, patchset, refresh, scratch
 
-# Whoever runs the tests may have no git identity; these commits never leave a scratch folder.
+# The user may have no git identity; these commits never leave a scratch folder.
 SCRATCH_IDENTITY = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER")
                     for key, value in (("NAME", "Scratch"), ("EMAIL", "scratch@localhost"))}
 
@@ -27,7 +28,7 @@ KNOWN = {
     "git-log": (
         "Wrong 'Fixes' reference:",  # A source package has no history to find commits in.
         ".mailmap",  # The scratch identity is nobody's.
-        "Invalid patch(es) found",  # The sum of what is listed above it.
+        "Invalid patch(es) found",  # It counts what is listed above it.
     ),
     "checkpatches": (
         "Using driver specific headers in applications",  # A test of a bus needs its driver API.
@@ -48,13 +49,13 @@ def mails(tree):
                          for name in ("first", "second"))
         expect([path.read_bytes() for path in first] == [path.read_bytes() for path in second],
                "a second export differs from the first")
-        expect(len(first) == len(patches) + 1, f"{len(first)} mails of {len(patches)} topics")
+        expect(len(first) == len(patches) + 1, f"{len(first)} mails of {len(patches)} patches")
         mailed.git("am", "-q", *first[1:], problem=common.CheckFailed)
         expect(applied.git("rev-parse", "HEAD^{tree}") == mailed.git("rev-parse", "HEAD^{tree}"),
                "git am of the mails gives another tree than series apply")
         expect(apply.apply(applied, patches) == [], "a second apply does something")
-        expect(refresh.refresh(applied) == [], "refresh of an applied tree changes the payload")
-        for name in patchset.paths(patches, tree.version):
+        expect(refresh.refresh(applied) == [], "refresh of an applied tree changes the series")
+        for name in patchset.paths(patches, tree):
             expect((plain.path / name).read_bytes() == (applied.path / name).read_bytes(),
                    f"an unpacked tree gets another {name} than a git tree")
 
@@ -68,8 +69,8 @@ def commits(tree):
 
 
 def _build_commits(build):
-    # No other part of DPDK sees the bus driver's own files: a commit to them is built as the bus
-    # driver alone, with the test in place all along, so as not to build dpdk-test time and again.
+    # No other part of DPDK includes the bus driver's own files: for a commit to these only the bus
+    # driver is built, with the test in place from the start, so that dpdk-test is built once.
     rest = [patch for patch in build.patches if not patch.touches_library()]
     driver = [patch for patch in build.patches if patch.touches_library()]
     fingerprint = build.tree.fingerprint()
@@ -85,7 +86,7 @@ def _build_commits(build):
 
 def _build_commit(build, fingerprint, patches, patch, target):
     build.prepare(fingerprint, scratch.patched_files(build.tree, patches))
-    touched = [*patch.new_files, *patch.diffs(build.tree.version)]
+    touched = [*patch.new_files, *patch.diffs(build.tree)]
     for name in touched:
         if (build.source / name).suffix == ".c":
             os.utime(build.source / name)  # So that its warnings are seen again.
@@ -101,16 +102,18 @@ def _build_commit(build, fingerprint, patches, patch, target):
 def style(tree):
     """DPDK's own checks find nothing in the series."""
     patches = patchset.read()
-    with repositories(tree, 1) as (repository,):
+    # Searching the whole tree takes minutes, and only these files can be complained of.
+    names = [name for name in tree.files() if name.startswith("devtools/") or name in (
+        "MAINTAINERS", ".mailmap", "VERSION", "meson.build", *patchset.paths(patches, tree))]
+    with repositories(tree, 1, names) as (repository,):
         apply.apply(repository, patches)
         found = complaints(repository, patches)
     for check, lines in found.items():
         expect(not lines, "\n".join([f"{check}:", *(f"    {line}" for line in lines)]))
         print(f"{check}: clean")
     if "checkpatches" not in found:
-        raise common.Skip("all checks but checkpatches are clean; that one needs checkpatch.pl, "
-                          "which"
-                          " could not be had from the distribution's linux source package")
+        raise common.Skip("all checks but checkpatches are clean; it needs checkpatch.pl, and the "
+                          "distribution's linux source package could not be fetched")
 
 
 def abi(tree):
@@ -124,7 +127,7 @@ def abi(tree):
     done = process.run(["abidiff", "--no-default-suppression", stock, patched], check=False)
     print(done.stdout or "abidiff: no change")
     expect(done.returncode == 0 and not done.stdout.strip(), "the ABI changes")
-    # abidiff sees types through exported symbols; the record in shared memory has none.
+    # abidiff sees only types that exported symbols use; the record in shared memory is not one.
     for struct in ("rte_pci_device", "rte_pci_driver", "mapped_pci_resource"):
         layouts = [layout(path, struct) for path in (stock, patched)]
         expect(layouts[0] == layouts[1] and layouts[0],
@@ -133,9 +136,9 @@ def abi(tree):
 
 
 def freebsd(tree):
-    """FreeBSD's half compiles against stubs of its headers, and has all that the common one calls.
+    """FreeBSD's half compiles against stubs, and defines all that the common half calls.
 
-    It is not run: that takes FreeBSD, and a device on nic_uio.
+    It is not run: that needs FreeBSD and a device bound to nic_uio.
     """
     build = variants.Build(tree)
     build.variants()
@@ -145,7 +148,7 @@ def freebsd(tree):
 
 def _compile_freebsd(build):
     build.prepare(build.tree.fingerprint(), scratch.patched_files(build.tree, build.patches))
-    folder = common.TOP / "tests" / "freebsd"
+    folder = common.TOP / "tests" / "series" / "freebsd"
     commands = json.loads((build.objects / "compile_commands.json").read_text())
     # The compiler's command line for the common half, less what names its input and output.
     argv = next(shlex.split(one["command"]) for one in commands
@@ -165,7 +168,7 @@ def _compile_freebsd(build):
             for line in process.run(["nm", output]).stdout.splitlines():
                 kind, symbol = line.split()[-2:]
                 (called if kind == "U" else defined).add(symbol)
-    # The bus driver's own; what other libraries define is not in question.
+    # Only those of the bus driver: other libraries define the rest.
     lacking = {symbol for symbol in called - defined if symbol.startswith("pci_")}
     expect(not lacking, f"nothing defines {', '.join(sorted(lacking))} on FreeBSD")
 
@@ -179,28 +182,30 @@ def layout(library, struct):
 def complaints(repository, patches):
     """{check: what it says of the series}, of DPDK's own checks."""
     env = dict(os.environ, LC_ALL="C.UTF-8", HOME=str(repository.path.parent))
-    ours = patchset.paths(patches, repository.version)
+    ours = patchset.paths(patches, repository)
     new = [name for patch in patches for name in patch.new_files]
     found = {}
 
     def check(name, *command, about=None, **more):
         with common.step(f"DPDK's check of {name}"):
             done = process.run(command, cwd=repository.path, env={**env, **more}, check=False)
-        # Its exit code does not tell: some of these count complaints with it.
+        # The exit code is no use: some of these scripts count complaints with it.
         if not (repository.path / command[1]).is_file() or "Traceback" in done.stderr:
             raise common.Infrastructure(f"{command[1]} did not do its work:\n{done.stderr}")
         lines = filtered(name, (done.stdout + done.stderr).splitlines())
-        # What was wrong elsewhere in the tree before is not ours.
+        # Complaints about other files are not about the series.
         found[name] = [line for line in lines
                        if about is None or any(path in line for path in about)]
 
+    listing = repository.path / "MAINTAINERS"
+    listing.write_text(own_sections(listing.read_text(), new))
     check("maintainers", "sh", "devtools/check-maintainers.sh", about=new)
     check("spdx", "sh", "devtools/check-spdx-tag.sh", "-v", about=ours)
     check("meson", "python3", "devtools/check-meson.py", about=ours)
     check("git-log", "sh", "devtools/check-git-log.sh", f"-n{len(patches)}")
     script = checkpatch()
     if script:
-        # Without a terminal it checks the files that it is given, and never the commits.
+        # Without a terminal it checks the files that it is given, not the commits.
         folder = repository.path.parent / "patches"
         repository.git("format-patch", "-q", f"-{len(patches)}", "-o", folder)
         done = process.run(["sh", "devtools/checkpatches.sh", "-v", *sorted(folder.iterdir())],
@@ -208,10 +213,20 @@ def complaints(repository, patches):
                            env={**env, "DPDK_CHECKPATCH_PATH": str(script)})
         expect(done.stdout.count("### ") == len(patches),
                f"checkpatches did not look at every patch:\n{done.stdout}{done.stderr}")
-        # Its own findings are a line each, those of checkpatch.pl begin with their kind.
+        # Its own findings are one line each; those of checkpatch.pl start with their severity.
         found["checkpatches"] = filtered("checkpatches", re.findall(
             r"(?m)^(?:(?:WARNING|ERROR|CHECK):.*|Warning in .*\n.*)", done.stdout))
     return found
+
+
+def own_sections(maintainers, names):
+    """The sections of MAINTAINERS that list one of these files.
+
+    check-maintainers.sh starts some twenty programs for each line, and so takes minutes for all.
+    """
+    return "\n\n".join(section for section in maintainers.split("\n\n") if any(
+        fnmatch.fnmatch(name, pattern + "*" if pattern.endswith("/") else pattern)
+        for pattern in re.findall(r"(?m)^F: (\S+)$", section) for name in names)) + "\n"
 
 
 def filtered(name, lines):
@@ -251,11 +266,11 @@ def checkpatch():
 
 
 @contextlib.contextmanager
-def repositories(tree, count):
-    """Scratch git repositories that hold the tree's source as their only commit."""
+def repositories(tree, count, names=None):
+    """Scratch git repositories with the tree's source, or these files of it, as the only commit."""
     with tempfile.TemporaryDirectory(dir=common.build_dir()) as folder:
         first = pathlib.Path(folder, "0")
-        for name in tree.files():
+        for name in names or tree.files():
             target = first / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(tree.path / name, target, follow_symlinks=False)
@@ -268,19 +283,20 @@ def repositories(tree, count):
         yield [dpdk_tree.Tree(pathlib.Path(folder, str(number))) for number in range(count)]
 
 
-def expect(held, otherwise):
-    if not held:
+def expect(condition, otherwise):
+    if not condition:
         raise common.CheckFailed(otherwise)
 
 
 def main(argv):
     claims = {claim.__name__: claim for claim in (mails, commits, style, abi, freebsd)}
     parser = argparse.ArgumentParser(
-        prog="tests/prove", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+        prog="tests/series/prove", description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("claim", choices=claims, help="\n".join(
         f"{name}: {claim.__doc__.splitlines()[0]}" for name, claim in claims.items()))
     arguments.add_dpdk(parser)
     options = parser.parse_args(argv)
     os.environ.update(SCRATCH_IDENTITY)
     claims[options.claim](source.get(options.dpdk))
-    print(f"{options.claim}: held")
+    print(f"{options.claim}: passed")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""A small tree that passes for DPDK and a small payload for it, so that no test needs the real."""
+"""A small stand-in for a DPDK tree, and a small series for it, so that no test needs real ones."""
 
 import pathlib
 import subprocess
@@ -45,6 +45,55 @@ pci_uio_alloc_resource(struct dev *dev,
 }
 """
 
+# What SPDK's change makes of LINUX: the open is behind the test of the process type.
+SPDK_LINUX = """\
+int
+pci_uio_alloc_resource(struct dev *dev,
+		struct res **res)
+{
+	snprintf(cfgname, sizeof(cfgname), "%u", num);
+	if (rte_eal_process_type() != RTE_PROC_PRIMARY)
+		return 0;
+
+	/* only here, for
+	 * a reason */
+	snprintf(devname, sizeof(devname), "%u", num);
+	/* save */
+	fd = open(devname, O_RDWR);
+	if (fd < 0)
+		goto error;
+
+	if (rte_intr_fd_set(dev->intr, fd))
+		goto error;
+
+	return 0;
+}
+"""
+
+# The same without it, as DPDK has it.
+PLAIN_LINUX = """\
+int
+pci_uio_alloc_resource(struct dev *dev,
+		struct res **res)
+{
+	snprintf(devname, sizeof(devname), "%u", num);
+
+	/* save */
+	fd = open(devname, O_RDWR);
+	if (fd < 0)
+		goto error;
+
+	if (rte_intr_fd_set(dev->intr, fd))
+		goto error;
+
+	snprintf(cfgname, sizeof(cfgname), "%u", num);
+	if (rte_eal_process_type() != RTE_PROC_PRIMARY)
+		return 0;
+
+	return 0;
+}
+"""
+
 FIX = """\
 --- a/drivers/bus/pci/pci_common_uio.c
 +++ b/drivers/bus/pci/pci_common_uio.c
@@ -71,7 +120,7 @@ def git(folder, *args):
 
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path, monkeypatch):
-    """A build directory and a git identity of the test's own, and nothing of the user's."""
+    """A build directory and a git identity for this test, and no settings of the user."""
     monkeypatch.setenv("UIO_BUILD_DIR", str(tmp_path / "build"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
@@ -85,7 +134,7 @@ def surroundings(tmp_path, monkeypatch):
 
 @pytest.fixture
 def make_tree(tmp_path):
-    """Make a tree that passes for DPDK: make_tree(version, git=False, **replaced files)."""
+    """Make a stand-in for a DPDK tree: make_tree(version, is_git=False, files=replaced files)."""
     def make(version="22.11.11", is_git=False, files=None):
         root = tmp_path / f"dpdk-{version}{'-git' if is_git else ''}"
         write(root, {"VERSION": f"{version}\n", "meson.build": "project('DPDK', 'c')\n",
@@ -100,10 +149,10 @@ def make_tree(tmp_path):
 
 @pytest.fixture
 def payload(tmp_path, monkeypatch):
-    """A payload of two patches, `fix` and `test`; returns its root, to be changed by a test."""
+    """A series of two patches, `fix` and `test`; returns its root, which a test may change."""
     root = tmp_path / "payload"
     write(root, {
-        "series/order": "fix\ntest app/test/*.c\n",
+        "series/order": "fixes fix\nfixes test app/test/*.c\n",
         "series/cover": "two patches\n\nText.\n",
         "series/fix.msg": "bus/pci: fix it\n\nWhy.\n\nCc: stable@dpdk.org\n",
         "series/test.msg": "test/pci: test it\n\nWhy.\n",

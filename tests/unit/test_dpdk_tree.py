@@ -2,7 +2,7 @@
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
 import pytest
-from conftest import COMMON, LINUX
+from conftest import COMMON, LINUX, PLAIN_LINUX, SPDK_LINUX, git
 
 from uiokit import common
 from uiokit.series import dpdk_tree
@@ -39,6 +39,15 @@ def test_another_fix_is_seen_as_one():
     assert diagnose(linux=LINUX.replace("\tfd =", guard))[0] == "fixed"
 
 
+def test_spdk_change_is_known_by_what_it_does():
+    state, evidence = diagnose(linux=SPDK_LINUX)
+    assert state == "fixed by SPDK's change"
+    assert f"{dpdk_tree.LINUX}:6" in evidence and "line 13" in evidence
+    assert dpdk_tree.without_spdk_change(SPDK_LINUX) == PLAIN_LINUX
+    assert dpdk_tree.without_spdk_change(PLAIN_LINUX) is None
+    assert diagnose(linux=PLAIN_LINUX)[0] == "affected"
+
+
 def test_a_test_that_keeps_nobody_out_is_no_fix():
     note = "\tif (rte_eal_process_type() == RTE_PROC_SECONDARY)\n\t\tnote();\n\tfd ="
     assert diagnose(linux=LINUX.replace("\tfd =", note))[0] == "affected"
@@ -61,6 +70,34 @@ def test_folder_that_is_no_dpdk(tmp_path):
         dpdk_tree.Tree(tmp_path)
     with pytest.raises(common.Usage, match="no such folder"):
         dpdk_tree.Tree(tmp_path / "nowhere")
+
+
+def test_version_in_another_encoding_gives_one_line(make_tree):
+    tree = make_tree()
+    (tree.path / "VERSION").write_bytes(b"\xff\xfe24.11\n")
+    with pytest.raises(common.Usage, match="VERSION: .* is not a version such as") as caught:
+        dpdk_tree.Tree(tree.path)
+    assert str(caught.value).isascii() and "\n" not in str(caught.value)
+
+
+def test_a_copy_of_the_bus_driver_has_no_version_until_it_is_named(make_tree):
+    path = make_tree().path
+    (path / "VERSION").unlink()
+    with pytest.raises(common.Usage, match="not a DPDK source tree"):
+        dpdk_tree.Tree(path)
+    tree = dpdk_tree.Tree(path, part=True)
+    assert str(tree) == "DPDK of unknown version"
+    with pytest.raises(common.Usage, match="--base YY.MM"):
+        print(tree.version)
+    assert dpdk_tree.Tree(path, part=True, base="24.07").version == (24, 7, 0)
+
+
+def test_git_further_up_counts_only_if_it_tracks_the_tree(make_tree, tmp_path):
+    path = make_tree().path
+    git(tmp_path, "init", "-q")
+    assert not dpdk_tree.Tree(path).is_git
+    git(tmp_path, "add", path.name)
+    assert dpdk_tree.Tree(path).is_git
 
 
 def test_fingerprint_follows_the_source_and_not_a_build_in_it(make_tree):

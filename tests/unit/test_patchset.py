@@ -8,19 +8,19 @@ from uiokit import common
 from uiokit.series import dpdk_tree, patchset, scratch
 
 
-def overlay(tree):
+def patched(tree):
     return scratch.patched_files(tree, patchset.read())
 
 
-def test_overlay_has_new_and_edited_files(make_tree, payload):
-    made = overlay(make_tree())
+def test_patched_files_are_the_new_and_the_edited_ones(make_tree, payload):
+    made = patched(make_tree())
     assert sorted(made) == ["app/test/test_it.c", dpdk_tree.COMMON]
     assert b"pci_uio_attach_secondary" in made[dpdk_tree.COMMON]
 
 
-def test_overlay_leaves_the_tree_alone(make_tree, payload):
+def test_patched_files_do_not_change_the_tree(make_tree, payload):
     tree = make_tree(is_git=True)
-    overlay(tree)
+    patched(tree)
     assert git(tree.path, "status", "--porcelain") == ""
 
 
@@ -32,7 +32,7 @@ def test_newest_variant_not_newer_than_the_tree_wins(make_tree, payload, version
                         FIX.replace("attach_secondary", f"attach_{base}")})
     patchset.payload_diffs.cache_clear()
     patch = patchset.read(["fix"])[0]
-    chosen = patch.diffs(make_tree(version).version)[dpdk_tree.COMMON].name
+    chosen = patch.diffs(make_tree(version))[dpdk_tree.COMMON].name
     assert chosen == f"pci_common_uio.c.fix{'' if wins == 'oldest' else '.' + wins}.diff"
 
 
@@ -40,21 +40,21 @@ def test_file_without_a_variant_that_old_is_left_alone(make_tree, payload):
     (payload / f"{dpdk_tree.COMMON}.fix.diff").rename(
         payload / f"{dpdk_tree.COMMON}.fix.24.07.diff")
     patchset.payload_diffs.cache_clear()
-    assert sorted(overlay(make_tree("22.11.6"))) == ["app/test/test_it.c"]
+    assert sorted(patched(make_tree("22.11.6"))) == ["app/test/test_it.c"]
 
 
 def test_release_notes_are_written_for_their_release_only(make_tree, payload):
     write(payload, {"doc/guides/rel_notes/release_26_11.rst.test.26.11.diff": "whatever"})
     patchset.payload_diffs.cache_clear()
     patch = patchset.read(["test"])[0]
-    assert patch.diffs((26, 11, 0)) and not patch.diffs((27, 3, 0))
+    assert patch.diffs(make_tree("26.11.0-rc0")) and not patch.diffs(make_tree("27.03.0"))
 
 
 def test_misfit_names_diff_hunk_base_and_next_step(make_tree, payload):
     second = "@@ -18,1 +21,2 @@ pci_uio_map_resource(struct dev *dev)\n gone\n+x\n"
     write(payload, {f"{dpdk_tree.COMMON}.fix.diff": FIX + second})
     with pytest.raises(common.CheckFailed) as caught:
-        overlay(make_tree())
+        patched(make_tree())
     for part in (f"{dpdk_tree.COMMON}.fix.diff", "hunk 2 of 2", "DPDK 22.11.11", "variant"):
         assert part in str(caught.value)
 
@@ -63,12 +63,41 @@ def test_hunk_that_lands_in_another_function_is_refused(make_tree, payload):
     text = FIX.replace("pci_uio_map_resource(struct dev *dev)", "pci_uio_unmap(struct dev *dev)")
     write(payload, {f"{dpdk_tree.COMMON}.fix.diff": text})
     with pytest.raises(common.CheckFailed, match="lands in another function"):
-        overlay(make_tree())
+        patched(make_tree())
 
 
 def test_new_file_that_exists_already_is_refused(make_tree, payload):
     with pytest.raises(common.CheckFailed, match="already exists"):
-        overlay(make_tree(files={"app/test/test_it.c": "int y;\n"}))
+        patched(make_tree(files={"app/test/test_it.c": "int y;\n"}))
+
+
+def order(payload, *lines):
+    write(payload, {"series/order": "\n".join(lines) + "\n"})
+
+
+def names(patches):
+    return [patch.name for patch in patches]
+
+
+def test_a_topic_brings_what_it_needs_and_nothing_else(payload):
+    for name in ("base", "top"):
+        write(payload, {f"series/{name}.msg": f"bus/pci: {name} it\n"})
+    order(payload, "fixes base", "fixes fix needs=base", "fixes test", "rfc top needs=fix")
+    assert names(patchset.read(["top"])) == ["base", "fix", "top"]
+    assert names(patchset.read(["test"])) == ["test"]
+    assert names(patchset.read([])) == []
+    assert [patch.kind for patch in patchset.read()] == ["fixes", "fixes", "fixes", "rfc"]
+
+
+@pytest.mark.parametrize("lines, said", [
+    (["fixes fix needs=nope", "fixes test"], "fix needs nope"),
+    (["fixes fix needs=test", "fixes test"], "fix needs test"),
+    (["other fix", "fixes test"], "other fix: the first word is not one of fixes, rfc"),
+    (["fix", "fixes test"], "fix: no set and topic")])
+def test_an_order_that_cannot_be_is_refused(payload, lines, said):
+    order(payload, *lines)
+    with pytest.raises(common.Usage, match=said):
+        patchset.read()
 
 
 def test_unknown_topic_is_a_usage_error(payload):

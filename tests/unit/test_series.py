@@ -2,13 +2,26 @@
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
 import os
+import pathlib
+import subprocess
 
 import pytest
-from conftest import FIX, git, write
+from conftest import FIX, PLAIN_LINUX, SPDK_LINUX, git, write
 
 from uiokit import common
 from uiokit.cli import series
 from uiokit.series import apply, dpdk_tree, export, patchset, refresh
+
+
+TESTS = pathlib.Path(__file__).resolve().parents[1] / "series"
+
+MORE = f"""\
+--- a/{dpdk_tree.COMMON}
++++ b/{dpdk_tree.COMMON}
+@@ -12,2 +12,3 @@ pci_uio_map_resource(struct dev *dev)
+ \t\treturn pci_uio_attach_secondary(dev);
++\tmore();
+ \n"""
 
 
 def contents(root):
@@ -42,7 +55,7 @@ def test_both_kinds_of_tree_get_the_same_files(make_tree, payload):
     assert contents(plain.path) == contents(tracked.path)
 
 
-def test_a_rest_of_the_stack_is_added(make_tree, payload):
+def test_the_missing_patches_are_added(make_tree, payload):
     tree = make_tree(is_git=True)
     apply.apply(tree, patchset.read(["fix"]))
     assert [patch.name for patch in apply.apply(tree, patchset.read())] == ["test"]
@@ -73,7 +86,7 @@ def test_a_failure_leaves_the_tree_as_it_was(make_tree, payload, is_git):
 
 @pytest.mark.parametrize("call, nth", [("rename", 1), ("rename", 2), ("rename", 3),
                                        ("mkdir", 2)])
-def test_a_write_that_fails_halfway_is_taken_back(make_tree, payload, monkeypatch, call, nth):
+def test_a_write_that_fails_halfway_is_undone(make_tree, payload, monkeypatch, call, nth):
     tree = make_tree()
     before = contents(tree.path)
     real = getattr(os, call)
@@ -113,10 +126,181 @@ def test_mails_give_the_same_tree_and_the_same_bytes(make_tree, payload, tmp_pat
         git(applied.path, "rev-parse", "HEAD^{tree}")
 
 
-def test_export_refuses_a_folder_with_other_patches(make_tree, payload, tmp_path):
-    write(tmp_path / "out", {"0001-other.patch": ""})
-    with pytest.raises(common.Usage, match="other patches"):
-        export.export(make_tree(), patchset.read(), tmp_path / "out")
+def test_export_refuses_a_folder_with_other_mails(make_tree, payload, tmp_path):
+    write(tmp_path / "other", {"0001-other.patch": ""})
+    with pytest.raises(common.Usage, match="other mails.*0001-other"):
+        export.export(make_tree(), patchset.read(), tmp_path / "other")
+
+
+def test_export_does_not_overwrite_the_mails_of_another_tree(make_tree, payload, tmp_path):
+    first = export.export(make_tree("22.11.11"), patchset.read(), tmp_path / "out")
+    before = contents(tmp_path / "out")
+    assert export.export(make_tree("22.11.11"), patchset.read(), tmp_path / "out") == first
+    with pytest.raises(common.Usage, match="other mails"):
+        export.export(make_tree("23.11.2"), patchset.read(), tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
+def test_export_to_an_impossible_folder_names_it(make_tree, payload, tmp_path):
+    write(tmp_path, {"file": ""})
+    with pytest.raises(common.Usage, match=f"-o {tmp_path}/file/out: cannot write there: Not a"):
+        export.export(make_tree(), patchset.read(), tmp_path / "file" / "out")
+
+
+def test_export_from_a_copy_of_this_repository_inside_another(make_tree, payload, tmp_path):
+    git(payload, "init", "-q", ".")
+    first, *_ = export.export(make_tree(), patchset.read(), tmp_path / "out")
+    assert "[PATCH 22.11 0/2] two patches" in first.read_text()
+
+
+@pytest.fixture
+def three(payload):
+    """A third patch, `more`, of the set rfc, on top of `fix`; `test` stands alone."""
+    write(payload, {"series/order": "fixes fix\nfixes test app/test/*.c\nrfc more needs=fix\n",
+                    "series/more.msg": "bus/pci: do more\n\nWhy.\n",
+                    f"{dpdk_tree.COMMON}.more.diff": MORE})
+    patchset.payload_diffs.cache_clear()
+    return payload
+
+
+def run(capsys, *argv):
+    """(exit code, standard output, standard error) of devtools/series."""
+    code = series.main([str(word) for word in argv])
+    return (code or common.PASSED, *capsys.readouterr())
+
+
+def test_apply_of_a_topic_on_a_tree_with_the_series_changes_nothing(make_tree, three, capsys):
+    tree = make_tree()
+    apply.apply(tree, patchset.read())
+    before = contents(tree.path)
+    assert run(capsys, "apply", tree.path, "--topic", "fix") == (
+        common.PASSED, "DPDK 22.11.11: carries fix already\n", "")
+    assert contents(tree.path) == before
+
+
+def test_export_of_a_topic_from_a_tree_with_the_series(make_tree, three, capsys, tmp_path):
+    plain, carrying = make_tree("22.11.11"), make_tree("22.11.12")
+    apply.apply(carrying, patchset.read())
+    write(carrying.path, {"VERSION": "22.11.11\n"})
+    assert len(export.export(plain, patchset.read(["fix"]), tmp_path / "plain")) == 2
+    code, _, said = run(capsys, "export", carrying.path, "--topic", "fix", "-o", tmp_path / "two")
+    assert code == common.PASSED and "without the 3 patches of the series that it carries" in said
+    assert contents(tmp_path / "plain") == contents(tmp_path / "two")
+
+
+def test_apply_and_export_bring_what_a_topic_needs_and_say_so(make_tree, three, capsys, tmp_path):
+    _, out, said = run(capsys, "export", make_tree().path, "--topic", "more", "-o", tmp_path / "m")
+    assert "more: needs fix; exporting these as well" in said and out.count("\n") == 3
+    _, out, _ = run(capsys, "apply", make_tree().path, "--topic", "more")
+    assert out.splitlines() == ["more: needs fix; applying these as well",
+                                "fix: edited in place", "more: edited in place"]
+
+
+def test_a_set_is_applied_with_its_needs_and_mailed_without(make_tree, three, capsys, tmp_path):
+    tree = make_tree(is_git=True)
+    code, out, said = run(capsys, "export", tree.path, "--set", "rfc", "-o", tmp_path / "m")
+    assert "apply to DPDK 22.11.11, after fix" in said and out.count("\n") == 2
+    run(capsys, "apply", tree.path, "--set", "fixes")
+    git(tree.path, "am", "-q", str(tmp_path / "m" / "0001-bus-pci-do-more.patch"))
+    assert len(apply.applied(tree)) == 3
+    assert "do more" not in run(capsys, "list", "--set", "fixes")[1]
+    assert "rfc    more  fix  bus/pci: do more\n" in run(capsys, "list")[1]
+
+
+def test_a_branch_can_be_named(make_tree, three, capsys):
+    tree = make_tree(is_git=True)
+    for branch in ("on-22.11", "again"):
+        git(tree.path, "switch", "-q", "main")
+        run(capsys, "apply", tree.path, "--branch", branch)
+        assert git(tree.path, "branch", "--show-current") == branch
+    git(tree.path, "switch", "-q", "main")
+    with pytest.raises(common.Usage, match="has a branch again already.*--branch"):
+        run(capsys, "apply", tree.path, "--branch", "again")
+    with pytest.raises(common.Usage, match="a..b"):
+        run(capsys, "apply", tree.path, "--branch", "a..b")
+    with pytest.raises(common.Usage, match="not a git repository"):
+        run(capsys, "apply", make_tree().path, "--branch", "again")
+
+
+@pytest.mark.parametrize("is_git", [False, True])
+def test_spdk_change_gives_way_to_the_fix(make_tree, three, capsys, is_git):
+    plain = make_tree(files={dpdk_tree.LINUX: PLAIN_LINUX})
+    apply.apply(plain, patchset.read())
+    tree = make_tree("22.11.12", is_git, {dpdk_tree.LINUX: SPDK_LINUX})
+    write(tree.path, {"VERSION": "22.11.11\n"})
+    if is_git:
+        git(tree.path, "commit", "-qam", "import")
+    assert "fixed by SPDK's change" in run(capsys, "status", tree.path)[1]
+    run(capsys, "apply", tree.path, "--topic", "test")
+    assert "fixed by SPDK's change" in run(capsys, "status", tree.path)[1]
+    out = run(capsys, "apply", tree.path)[1]
+    assert out.startswith(f"SPDK's change of {dpdk_tree.LINUX} is taken back")
+    assert contents(tree.path) == contents(plain.path)
+    assert "carries these patches already" in run(capsys, "apply", tree.path)[1]
+    if is_git:
+        assert refresh.refresh(tree) == []
+
+
+def test_mails_for_a_tree_with_spdk_change_apply_to_it(make_tree, three, capsys, tmp_path):
+    tree = make_tree(is_git=True, files={dpdk_tree.LINUX: SPDK_LINUX})
+    _, out, said = run(capsys, "export", tree.path, "-o", tmp_path / "out")
+    assert "with SPDK's change, which the first of them takes back" in said
+    git(tree.path, "am", "-q", *out.split()[1:])
+    assert (tree.path / dpdk_tree.LINUX).read_text() == PLAIN_LINUX
+    assert len(apply.applied(tree)) == 3
+
+
+def test_a_copy_of_the_bus_driver_below_another_repository(make_tree, three, capsys, tmp_path):
+    path = make_tree().path
+    (path / "VERSION").unlink()
+    write(tmp_path, {".gitignore": "/*\n!/dpdk-*\n"})
+    git(tmp_path, "init", "-q", "-b", "main")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-q", "-m", "their code")
+    code, out, _ = run(capsys, "status", path)
+    assert code == common.FAILED and out.startswith("DPDK of unknown version: affected: ")
+    with pytest.raises(common.Usage, match="--base YY.MM"):
+        run(capsys, "apply", path)
+    with pytest.raises(common.CheckFailed, match="none of the files"):
+        run(capsys, "apply", path, "--topic", "test", "--base", "24.07")
+    _, out, said = run(capsys, "export", path, "--base", "24.07", "-o", tmp_path / "out")
+    assert f"git am --directory={path.name}" in said
+    _, out, said = run(capsys, "apply", path, "--base", "24.07")
+    assert "left out" in said and "app/test" in said
+    assert out.splitlines() == [f"{name}: committed on branch uio-secondary"
+                                for name in ("fix", "more")]
+    assert git(tmp_path, "diff", "--stat", "main").count(dpdk_tree.COMMON) == 1
+    assert git(tmp_path, "status", "--porcelain") == ""
+    tree = dpdk_tree.Tree(path, part=True, base="24.07")
+    assert refresh.refresh(tree) == []
+    (path / dpdk_tree.COMMON).write_text(
+        (path / dpdk_tree.COMMON).read_text().replace("more();", "most();"))
+    git(path, "commit", "-qa", "--amend", "--no-edit")
+    assert refresh.refresh(tree) == [f"{dpdk_tree.COMMON}.more.diff"]
+
+
+def test_list_into_a_closed_pipe_is_quiet():
+    command = pathlib.Path(__file__).parents[2] / "devtools" / "series"
+    done = subprocess.run(["bash", "-c", f"'{command}' list | true; echo ${{PIPESTATUS[0]}}"],
+                          capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+def test_mutation_of_one_patch_leaves_the_others_alone(monkeypatch):
+    monkeypatch.syspath_prepend(TESTS)
+    import mutate
+    base, through = "int f()\n{\n\ta();\n}\n", "int f()\n{\n\ta();\n\tb();\n}\n"
+    whole = through.replace("\ta();", "\tc();\n\ta();")
+    assert [what for _, what, _ in mutate.changes(base, whole, through)] == ["without: \tb();\n"]
+    assert len(mutate.changes(base, whole)) == 2
+
+
+def test_the_check_of_maintainers_gets_the_sections_of_the_series(monkeypatch):
+    monkeypatch.syspath_prepend(TESTS)
+    import prove
+    text = "Bus\nM: A <a@b>\nF: drivers/bus/\n\nNet\nF: drivers/net/\n\nT\nF: a/*.c\n"
+    assert prove.own_sections(text, ["drivers/bus/pci/x.c", "a/y.c"]) == \
+        "Bus\nM: A <a@b>\nF: drivers/bus/\n\nT\nF: a/*.c\n\n"
 
 
 def test_refresh_of_an_unedited_tree_changes_nothing(make_tree, payload):
@@ -149,7 +333,7 @@ def test_refresh_drops_a_new_file_that_the_commit_lacks(make_tree, payload):
     assert not (payload / "app/test/test_more.c").exists()
 
 
-def test_refresh_refuses_a_commit_of_no_topic_in_the_stack(make_tree, payload):
+def test_refresh_refuses_a_commit_of_no_patch_among_those_of_the_series(make_tree, payload):
     tree = make_tree(is_git=True)
     apply.apply(tree, patchset.read())
     git(tree.path, "commit", "-q", "--amend", "-m", "test/pci: another subject")
@@ -157,7 +341,7 @@ def test_refresh_refuses_a_commit_of_no_topic_in_the_stack(make_tree, payload):
         refresh.refresh(tree)
 
 
-def test_refresh_refuses_to_overwrite_unsaved_payload(make_tree, payload):
+def test_refresh_refuses_to_overwrite_uncommitted_changes(make_tree, payload):
     tree = make_tree(is_git=True)
     apply.apply(tree, patchset.read())
     (tree.path / "app/test/test_it.c").write_text("int z;\n")

@@ -54,7 +54,7 @@ class Build:
         self.source = self.root / "tree"
         self.objects = self.root / "objects"
         self.env = build_environment()
-        carried, _ = apply.applied(tree, patchset.read())
+        carried = apply.applied(tree)
         self.patches = [patch for patch in patchset.read()
                         if patch.name not in [there.name for there in carried]]
         self.diagnosis, self.evidence = dpdk_tree.diagnose(self._read)

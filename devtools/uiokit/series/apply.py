@@ -11,52 +11,42 @@ import shutil
 import tempfile
 
 from .. import common, process
-from . import scratch
+from . import patchset, scratch
 
 BRANCH = "uio-secondary"
 
 
-def applied(tree, patches):
-    """The patches that the tree has already, to the letter, and what it is without them."""
-    with scratch.repository(tree, patches) as repo:
-        found = [patch for patch in reversed(patches) if repo.undo(patch)]
-        return found[::-1], repo.contents()
+def applied(tree):
+    """The patches that the tree carries unedited.
+
+    Looked for in the whole series, the last first: those after a patch are on top of it.
+    """
+    series = patchset.read()
+    with scratch.repository(tree, series) as repo:
+        return [patch for patch in reversed(series) if repo.undo(patch)][::-1]
 
 
-def apply(tree, patches):
-    """Put patches on a tree, whole or not at all. Returns those that it did not have yet."""
-    have, _ = applied(tree, patches)
-    missing = [patch for patch in patches if patch not in have]
-    if not missing:
-        return []
-    if tree.is_git:
+def apply(tree, patches, branch=BRANCH):
+    """Put patches on a tree, whole or not at all. Returns those that changed it."""
+    carried = {patch.name for patch in applied(tree)}
+    missing = [patch for patch in patches if patch.name not in carried]
+    if missing and tree.is_git:
         refuse_dirty(tree)
-        _apply_commits(tree, missing)
-    else:
-        _apply_edits(tree, missing)
-    return missing
+        process.run(["git", "check-ref-format", "--branch", branch], problem=common.Usage)
+    with scratch.repository(tree, missing) as repo:
+        steps = list(repo.put_on(missing))
+    if steps and tree.is_git:
+        _apply_commits(tree, steps, branch)
+    elif steps:
+        _apply_edits(tree, steps)
+    return [patch for patch, _ in steps]
 
 
-def _steps(tree, patches):
-    """[(patch, {path: bytes or None} that it changes)]; raises before anything is written."""
-    made = []
-    with scratch.repository(tree, patches) as repo:
-        before = repo.contents()
-        for patch in patches:
-            repo.apply(patch)
-            after = repo.contents()
-            changed = {name: data for name, data in after.items() if data != before[name]}
-            if changed:
-                made.append((patch, changed))
-            before = after
-    return made
-
-
-def _apply_edits(tree, patches):
-    """Write the files of an unpacked tree; if one cannot be written, put all back."""
-    final = {name: data for _, changed in _steps(tree, patches) for name, data in changed.items()}
+def _apply_edits(tree, steps):
+    """Write the files of an unpacked tree; if one cannot be written, restore all."""
+    final = {name: data for _, changed in steps for name, data in changed.items()}
     with contextlib.ExitStack() as undo:
-        # All that needs room comes first; from there on there are only renames, also to undo.
+        # All that needs disk space comes first; what follows, and its undoing, only renames.
         staged = []
         for name, data in final.items():
             target = tree.path / name
@@ -82,25 +72,26 @@ def _apply_edits(tree, patches):
         old.unlink(missing_ok=True)
 
 
-def _apply_commits(tree, patches):
+def _apply_commits(tree, steps, target):
     """Make the commits beside the work tree, then move to them in one step."""
     identity = user_identity(tree.path)
     branch = tree.git("branch", "--show-current")
-    target = branch if branch == BRANCH else BRANCH
     if target != branch and tree.git("branch", "--list", target):
-        raise common.Usage(f"{tree.path} has a branch {target} already: switch to it, "
-                           f"or delete it (git branch -D {target})")
+        raise common.Usage(f"{tree.path} has a branch {target} already: switch to it, delete it "
+                           f"(git branch -D {target}), or name another with --branch")
+    prefix = tree.git("rev-parse", "--show-prefix")
     with tempfile.TemporaryDirectory(prefix="uio-series-") as folder:
         env = dict(os.environ, GIT_INDEX_FILE=os.path.join(folder, "index"))
         parent = tree.git("rev-parse", "HEAD")
         tree.git("read-tree", parent, env=env)
-        for patch, changed in _steps(tree, patches):
+        for patch, changed in steps:
             for name, data in changed.items():
                 blob = pathlib.Path(folder, "blob")
                 blob.write_bytes(data)
                 key = tree.git("hash-object", "-w", "--no-filters", blob)
                 mode = tree.git("ls-files", "--stage", "--", name, env=env)[:6] or "100644"
-                tree.git("update-index", "--add", "--cacheinfo", f"{mode},{key},{name}", env=env)
+                tree.git("update-index", "--add", "--cacheinfo", f"{mode},{key},{prefix}{name}",
+                         env=env)
             parent = tree.git("commit-tree", tree.git("write-tree", env=env), "-p", parent,
                               stdin=sign(patch.message, identity))
     if target == branch:
@@ -115,8 +106,8 @@ def user_identity(path):
                         "var", "GIT_AUTHOR_IDENT"], check=False)
     match = re.match(r"(.+ <.+>) \d+ ", done.stdout)
     if done.returncode != 0 or not match:
-        raise common.Usage("git does not know who signs off: run git config --global user.name and "
-                           "user.email with your own")
+        raise common.Usage("git has no user.name and user.email for the sign-off; "
+                           "set both with git config --global")
     return match[1]
 
 
@@ -126,7 +117,7 @@ def sign(message, identity):
 
 
 def refuse_dirty(tree):
-    changed = tree.git("status", "--porcelain", "--untracked-files=no")
+    changed = tree.git("status", "--porcelain", "--untracked-files=no", "--", ".")
     if changed:
         raise common.Usage(f"{tree.path} has uncommitted changes "
                            f"(first: {changed.splitlines()[0]}); commit or stash them first")

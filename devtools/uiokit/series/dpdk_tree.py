@@ -14,31 +14,76 @@ COMMON = "drivers/bus/pci/pci_common_uio.c"
 LINUX = "drivers/bus/pci/linux/pci_uio.c"
 
 
+# The function that our fix adds, by which a tree that carries the fix is known.
+FIX = "pci_uio_attach_secondary"
+
+# SPDK's change moves the open of /dev/uioX behind the opening of config space and the test of the
+# process type. What is moved: from the name of the device to the storing of its FD.
+_SPDK_CHANGE = re.compile(
+    r"""(?mx) (^pci_uio_alloc_resource\((?:(?!^\}).|\n)*?)
+    (^\tsnprintf\(cfgname\b (?:(?!^\}).|\n)*?
+     ^\tif\ \(rte_eal_process_type\(\)\ !=\ RTE_PROC_PRIMARY\)\n \t\treturn\ 0;\n \n)
+    (?:\t/\* (?:(?!\*/).|\n)* \*/\n)?
+    (\tsnprintf\(devname\b[^;]*;\n) \n?
+    ((?:\t/\*.*\n)? \tfd\ =\ open\(devname\b (?:(?!^\}).|\n)*?
+     ^\tif\ \(rte_intr_fd_set\([^;]*;\n \n)""")
+
+
 class Tree:
     """A DPDK tree at a path: its version, and whether git tracks it."""
 
-    def __init__(self, path):
+    def __init__(self, path, part=False, base=None):
+        """part: a copy of the bus driver in another project is enough.
+
+        base: YY.MM, the release that such a copy was made of; in place of its VERSION
+        """
         self.path = pathlib.Path(path).resolve()
         if not self.path.is_dir():
             raise common.Usage(f"{path}: no such folder")
-        try:
-            text = (self.path / "VERSION").read_text().strip()
-            project = (self.path / "meson.build").read_text(errors="replace")
-        except OSError:
-            text = project = ""
-        match = re.match(r"(\d+)\.(\d+)\.(\d+)", text)
-        if not match or not re.search(r"project\('DPDK'", project):
+        self.text = self._read("VERSION").strip()
+        self.is_whole = bool(self.text and re.search(r"project\('DPDK'",
+                                                     self._read("meson.build")))
+        lacking = [name for name in (COMMON, LINUX) if not (self.path / name).is_file()]
+        if not self.is_whole and (lacking or not part):
             raise common.Usage(f"{path} is not a DPDK source tree "
                                "(no VERSION beside a meson.build of project 'DPDK')")
-        for name in (COMMON, LINUX):
-            if not (self.path / name).is_file():
-                raise common.Usage(f"{path}: DPDK {text} without {name}: this tree is incomplete")
-        self.text = text
-        self.version = tuple(int(part) for part in match.groups())
-        self.is_git = (self.path / ".git").exists()
+        if lacking:
+            raise common.Usage(f"{path}: DPDK {self.text} without {lacking[0]}: "
+                               "this tree is incomplete")
+        self.text = base or self.text
+        match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", self.text, re.ASCII)
+        if self.text and not match:
+            raise common.Usage(f"{path}/VERSION: {ascii(self.text[:40])} is not a version "
+                               "such as 24.11.6")
+        self._version = match and tuple(int(part or 0) for part in match.groups())
+        # A folder that merely lies in somebody's git repository is not part of it.
+        self.is_git = (self.path / ".git").exists() or (
+            any((parent / ".git").exists() for parent in self.path.parents)
+            and process.run(["git", "-C", self.path, "ls-files", "--error-unmatch", COMMON],
+                            check=False).returncode == 0)
 
     def __str__(self):
-        return f"DPDK {self.text}"
+        return f"DPDK {self.text or 'of unknown version'}"
+
+    def _read(self, name):
+        try:
+            return (self.path / name).read_text(errors="replace")
+        except OSError:
+            return ""
+
+    @property
+    def version(self):
+        """(year, month, minor)"""
+        if self._version is None:
+            raise common.Usage(f"{self.path} has no VERSION; name the DPDK release that it was "
+                               "copied from with --base YY.MM")
+        return self._version
+
+    def has_place(self, name):
+        """Whether a file belongs here: a copy of a part of DPDK may have no such folder."""
+        path = self.path / name
+        return self.is_whole or path.exists() or (path.parent != self.path
+                                                  and path.parent.is_dir())
 
     def git(self, *args, **keywords):
         """Run git in the tree and return its standard output, stripped."""
@@ -68,10 +113,10 @@ class Tree:
 
 
 def diagnose(read):
-    """Whether a source has the bug: ("affected" | "fixed" | "not-affected", evidence).
+    """Whether a source has the bug, and the evidence.
 
-    `read` maps a path in the tree to its text. The code decides, not the version: branches and
-    forks carry fixes of their own.
+    The first is "affected", "fixed", "fixed by SPDK's change" or "not-affected". `read` maps a path
+    in the tree to its text. The code decides, not the version: branches and forks have other fixes.
     """
     mapping = _function(read(COMMON), "pci_uio_map_resource")
     alloc = _function(read(LINUX), "pci_uio_alloc_resource")
@@ -84,7 +129,7 @@ def diagnose(read):
     secondary = _find(mapping, r"rte_eal_process_type\s*\(\s*\)\s*!=\s*RTE_PROC_PRIMARY")
     if secondary is not None and secondary[0] < call[0]:
         where = f"{COMMON}:{secondary[1]}: a secondary leaves before pci_uio_alloc_resource()"
-        if _find(mapping, r"\bpci_uio_attach_secondary\s*\(") is not None:
+        if _find(mapping, rf"\b{FIX}\s*\(") is not None:
             return "fixed", f"{where} and opens config space through sysfs"
         return "not-affected", f"{where}, and has no config space: older than the bug"
     opened = _find(alloc, r"\bopen\s*\(\s*devname\b")
@@ -96,10 +141,17 @@ def diagnose(read):
                                     "pci_uio_alloc_resource(); read it: does a secondary get to "
                                     "open /dev/uioX?")
     if guard is not None and guard[0] < opened[0]:
-        return "fixed", (f"{LINUX}:{guard[1]}: a secondary leaves before "
-                         f"the open of /dev/uioX in line {opened[1]}")
+        by = " by SPDK's change" if without_spdk_change(read(LINUX)) else ""
+        return f"fixed{by}", (f"{LINUX}:{guard[1]}: a secondary leaves before "
+                              f"the open of /dev/uioX in line {opened[1]}")
     return "affected", (f"{COMMON}:{call[1]} runs in secondaries, where "
                         f"{LINUX}:{opened[1]} opens /dev/uioX")
+
+
+def without_spdk_change(text):
+    """The text of LINUX with SPDK's change taken back, or None where the change is not in it."""
+    text, count = _SPDK_CHANGE.subn(r"\1\3\n\4\2", text)
+    return text if count else None
 
 
 def _function(text, name):

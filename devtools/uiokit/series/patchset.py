@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""The series as it lies in this repository: its patches in order, and their files.
+"""The series as this repository stores it: its patches in order, and their files.
 
-A new file stands whole at its DPDK path; series/order names it beside its topic. An edit of a file
-that DPDK owns is `<file>.<topic>.diff`, or a variant `<file>.<topic>.<YY.MM>.diff` of which the
-newest one not newer than the tree wins. A file with no variant that old is left alone.
+A line of series/order is a patch: its set, its topic, `needs=TOPIC,...` if it needs patches before
+it, and the files that it adds, which stand whole at their DPDK path. An edit of a file of DPDK is
+`<file>.<topic>.diff`, or a variant `<file>.<topic>.<YY.MM>.diff`, of which the newest one not newer
+than the tree is used. A file without a variant that old is not edited.
 """
 
 import functools
@@ -13,30 +14,39 @@ import os
 import re
 
 from .. import common
+from . import dpdk_tree
 
 SERIES = common.TOP / "series"
+SETS = ("fixes", "rfc")
 # The user's own git settings must not decide how a diff looks, nor whether it fits.
 NO_CONFIG = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull,
              "GIT_CONFIG_NOSYSTEM": "1"}
 ATTRIBUTES = "*.c diff=cpp\n*.h diff=cpp\n"
-CARRIED_DIFF = ["diff", "-U1", "--no-color", "--no-ext-diff", "--no-indent-heuristic"]
+CARRIED_DIFF = ["diff", "--relative", "-U1", "--no-color", "--no-ext-diff", "--no-indent-heuristic"]
 
 
 class Patch:
     """One commit of the series."""
 
-    def __init__(self, name, globs):
+    def __init__(self, kind, name, *words):
+        self.kind = kind
         self.name = name
+        if kind not in SETS:
+            raise common.Usage(f"series/order: {kind} {name}: the first word is not one of "
+                               f"{', '.join(SETS)}")
         path = SERIES / f"{name}.msg"
         if not path.is_file():
             raise common.Usage(f"series/order names {name}, but series/{name}.msg is missing")
         self.message = path.read_text()
         self.subject = self.message.splitlines()[0]
-        self.new_files = sorted({str(path.relative_to(common.TOP)) for glob in globs
+        self.needs = [need for word in words if word.startswith("needs=")
+                      for need in word[len("needs="):].split(",")]
+        self.new_files = sorted({str(path.relative_to(common.TOP)) for glob in words
+                                 if not glob.startswith("needs=")
                                  for path in common.TOP.glob(glob) if path.suffix != ".diff"})
 
-    def diffs(self, version):
-        """{DPDK path: diff file} for a tree of that version."""
+    def files(self, tree):
+        """{DPDK path: its diff, or None for a new file} for a tree of that version."""
         chosen = {}
         pattern = re.compile(rf"(.+)\.{re.escape(self.name)}(?:\.(\d+)\.(\d+))?\.diff")
         for path in payload_diffs():
@@ -46,11 +56,26 @@ class Patch:
             target, year, month = match.groups()
             base = (int(year), int(month)) if year else (0, 0)
             notes = re.fullmatch(r"doc/guides/rel_notes/release_(\d+)_(\d+)\.rst", target)
-            if notes and tuple(map(int, notes.groups())) != version[:2]:
+            if notes and tuple(map(int, notes.groups())) != tree.version[:2]:
                 continue  # Release notes are written for the release in the making only.
-            if base <= version[:2] and base >= chosen.get(target, ((-1, -1), None))[0]:
+            if base <= tree.version[:2] and base >= chosen.get(target, ((-1, -1), None))[0]:
                 chosen[target] = (base, path)
-        return {target: path for target, (_, path) in sorted(chosen.items())}
+        return {**dict.fromkeys(self.new_files),
+                **{target: path for target, (_, path) in sorted(chosen.items())}}
+
+    def diffs(self, tree):
+        """{DPDK path: diff} of the edits that this tree has a place for."""
+        return {name: diff for name, diff in self.files(tree).items()
+                if diff and tree.has_place(name)}
+
+    def added(self, tree):
+        """The new files that this tree has a place for."""
+        return [name for name in self.new_files if tree.has_place(name)]
+
+    def brings_fix(self, tree):
+        """Whether this is the patch that takes the secondary off /dev/uioX."""
+        return any(re.search(rf"(?m)^\+.*\b{dpdk_tree.FIX}\(", diff.read_text())
+                   for diff in self.diffs(tree).values())
 
     def touches_library(self):
         """Whether it changes the bus driver, rather than tests and documents around it."""
@@ -60,33 +85,40 @@ class Patch:
 
 @functools.lru_cache(maxsize=None)
 def payload_diffs():
-    """All diffs of the payload, whatever their patch."""
+    """All diffs of this repository, of every patch."""
     found = [path for folder in ("app", "doc", "drivers", "usertools")
              for path in common.TOP.joinpath(folder).rglob("*.diff")]
     return sorted([*found, *common.TOP.glob("*.diff")])
 
 
 def read(names=None):
-    """The series in order, or those of it that are named."""
-    series = []
+    """The series in order; or the patches of these names, with all that they need."""
+    series = {}
     for line in (SERIES / "order").read_text().splitlines():
         words = line.split("#")[0].split()
-        if words:
-            series.append(Patch(words[0], words[1:]))
-    if names:
-        unknown = set(names) - {patch.name for patch in series}
-        if unknown:
-            raise common.Usage(f"no such patch: {', '.join(sorted(unknown))}; see `series list`")
-        series = [patch for patch in series if patch.name in names]
-    return series
+        if not words:
+            continue
+        if len(words) < 2:
+            raise common.Usage(f"series/order: {line}: no set and topic")
+        patch = Patch(*words)
+        wrong = [need for need in patch.needs if need not in series]
+        if wrong:
+            raise common.Usage(f"series/order: {patch.name} needs {', '.join(wrong)}: "
+                               "no patch of that name comes before it")
+        series[patch.name] = patch
+    unknown = set(names or ()) - set(series)
+    if unknown:
+        raise common.Usage(f"no such patch: {', '.join(sorted(unknown))}; see `series list`")
+    wanted = set(series if names is None else names)
+    for patch in reversed(series.values()):
+        if patch.name in wanted:
+            wanted.update(patch.needs)
+    return [patch for patch in series.values() if patch.name in wanted]
 
 
-def paths(series, version):
-    """Every DPDK path that the patches may touch in a tree of that version."""
-    found = set()
-    for patch in series:
-        found.update(patch.new_files, patch.diffs(version))
-    return sorted(found)
+def paths(series, tree):
+    """Every DPDK path that the patches may touch in a tree."""
+    return sorted({name for patch in series for name in (*patch.added(tree), *patch.diffs(tree))})
 
 
 def carried(diff):

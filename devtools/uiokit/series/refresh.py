@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""Take a tree on which the series was edited back into the payload."""
+"""Take the commits of a tree on which the series was edited back into this repository."""
 
 import os
 import re
@@ -9,16 +9,16 @@ import subprocess
 import tempfile
 
 from .. import common, process
-from . import apply, patchset
+from . import apply, patchset, scratch
 
 _SIGN_OFF = re.compile(r"(?m)^Signed-off-by: .*\n?")
 
 
 def refresh(tree):
-    """Take the commits of the series on a git tree back into the payload. Returns what changed."""
+    """Take the commits of the series on a git tree back into this repository. Returns changes."""
     if not tree.is_git:
-        raise common.Usage(f"{tree.path}: refresh reads the commits that apply makes; make this an "
-                           "unpacked tree's git repository first: git init, git add, git commit")
+        raise common.Usage(f"{tree.path} is not a git repository, and refresh reads commits; start "
+                           "with git init, git add and git commit on the tree before the series")
     apply.refuse_dirty(tree)
     writes = {}
     with tempfile.NamedTemporaryFile("w") as attributes:
@@ -42,7 +42,8 @@ def _commits(tree):
     """[(patch, commit)] of the series at the end of the tree's history, oldest first."""
     by_subject = {patch.subject: patch for patch in patchset.read()}
     log = [line.split(" ", 1) for line in
-           tree.git("log", f"-{2 * len(by_subject)}", "--format=%H %s").splitlines()]
+           tree.git("log", f"-{2 * len(by_subject)}", "--format=%H %s").splitlines()
+           if not line.endswith(scratch.TAKE_BACK.message.splitlines()[0])]
     found = [(by_subject[subject], commit) for commit, subject in log if subject in by_subject]
     if not found:
         raise common.Usage(f"{tree.path}: none of the last commits belongs to the series; "
@@ -60,25 +61,26 @@ def _commits(tree):
 
 
 def _read_back(tree, patch, commit, attributes, writes):
-    """Add to `writes` what a commit says that a patch is: {payload path: bytes or None}."""
+    """Add to `writes` what a commit makes of a patch: {path in this repository: bytes or None}."""
     message = _SIGN_OFF.sub("", tree.git("log", "-1", "--format=%B", commit)).rstrip() + "\n"
     writes[patchset.SERIES / f"{patch.name}.msg"] = message.encode()
-    gone = {*patch.diffs(tree.version).values(), *(common.TOP / name for name in patch.new_files)}
-    names = tree.git("diff-tree", "-r", "--no-commit-id", "--name-status", commit).splitlines()
+    gone = {*patch.diffs(tree).values(), *(common.TOP / name for name in patch.added(tree))}
+    names = tree.git("diff-tree", "-r", "--relative", "--no-commit-id", "--name-status",
+                     commit).splitlines()
     for status, name in (line.split("\t") for line in names):
         if status == "A":
-            path, data = common.TOP / name, _output(tree, "cat-file", "blob", f"{commit}:{name}")
+            path, data = common.TOP / name, _output(tree, "cat-file", "blob", f"{commit}:./{name}")
         elif status == "M":
             text = patchset.carried(_output(tree, "-c", f"core.attributesFile={attributes}",
                                             *patchset.CARRIED_DIFF, f"{commit}^", commit, "--",
                                             name).decode())
-            path = patch.diffs(tree.version).get(name, common.TOP / f"{name}.{patch.name}.diff")
+            path = patch.diffs(tree).get(name, common.TOP / f"{name}.{patch.name}.diff")
             if path.exists() and not _shape_differs(path, text):
                 text = path.read_text()
             data = text.encode()
         else:
             raise common.Usage(f"{tree.path}: {patch.name} removes or renames {name}: "
-                               "the payload has no form for that")
+                               "a patch here can only add and edit files")
         gone.discard(path)
         writes[path] = data
     writes.update((path, None) for path in gone)
@@ -91,7 +93,7 @@ def _output(tree, *args):
 
 
 def _refuse_unsaved(path):
-    """An edit of the payload that git does not have would be lost for good."""
+    """What git does not have could not be restored."""
     done = process.run(["git", "-C", common.TOP, "status", "--porcelain", "--", path], check=False)
     if done.returncode == 0 and done.stdout.strip() and path.exists():
         raise common.Usage(f"{path.relative_to(common.TOP)} has changes that are not committed, "
@@ -99,5 +101,5 @@ def _refuse_unsaved(path):
 
 
 def _shape_differs(known, text):
-    """Line numbers alone are no change: they are another base's."""
+    """Line numbers do not count: they are those of another base."""
     return patchset.shape(known.read_text()) != patchset.shape(text)

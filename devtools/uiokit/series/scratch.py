@@ -8,10 +8,22 @@ import os
 import pathlib
 import re
 import tempfile
+import types
 
 from .. import common, process
-from . import patchset
+from . import dpdk_tree, patchset
 from .patchset import ATTRIBUTES, CARRIED_DIFF, NO_CONFIG, carried, shape
+
+
+# Before the patch that brings our fix, on a tree that has SPDK's: a commit of its own.
+TAKE_BACK = types.SimpleNamespace(
+    name=f"SPDK's change of {dpdk_tree.LINUX} is taken back, since the series replaces it",
+    message="""bus/pci: take back SPDK's change of UIO open
+
+SPDK's copy of DPDK opens /dev/uioX later in pci_uio_alloc_resource(),
+so that a secondary process does not get there. The next patches replace
+that change. Restore the order that DPDK has.
+""")
 
 
 class ScratchRepository:
@@ -20,7 +32,7 @@ class ScratchRepository:
     def __init__(self, tree, series, folder):
         self.tree = tree
         self.folder = pathlib.Path(folder)
-        self.paths = patchset.paths(series, tree.version)
+        self.paths = sorted({dpdk_tree.LINUX, *patchset.paths(series, tree)})
         self.git("init", "-q", "--template=", "-b", "base", ".")
         # As in DPDK: without it a label counts as the start of a function.
         common.replace_file(self.folder / ".git/info/attributes", ATTRIBUTES)
@@ -41,9 +53,31 @@ class ScratchRepository:
         return {name: (self.folder / name).read_bytes() if (self.folder / name).is_file() else None
                 for name in self.paths}
 
+    def put_on(self, patches):
+        """Apply patches in turn. Yields (patch, {path: bytes} that it changed) of each that did."""
+        before = self.contents()
+        for patch in [TAKE_BACK, *patches]:
+            if patch is TAKE_BACK:
+                self._take_back(patches)
+            else:
+                self.apply(patch)
+            after = self.contents()
+            changed = {name: data for name, data in after.items() if data != before[name]}
+            if changed:
+                yield patch, changed
+            before = after
+
+    def _take_back(self, patches):
+        """Undo SPDK's change, unless the tree would be left without any fix."""
+        path = self.folder / dpdk_tree.LINUX
+        text = dpdk_tree.without_spdk_change(path.read_text(errors="surrogateescape"))
+        if text and any(patch.brings_fix(self.tree) for patch in patches):
+            path.write_text(text, errors="surrogateescape")
+            self.git("add", "-A", "-f")
+
     def apply(self, patch):
         """Do what a patch does. A diff must land in the function that it was made for."""
-        for name in patch.new_files:
+        for name in patch.added(self.tree):
             target = self.folder / name
             if target.exists():
                 raise common.CheckFailed(
@@ -51,7 +85,7 @@ class ScratchRepository:
                     "carries another version of this patch; start from the base without it")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes((common.TOP / name).read_bytes())
-        for name, diff in patch.diffs(self.tree.version).items():
+        for name, diff in patch.diffs(self.tree).items():
             if not (self.folder / name).is_file():
                 raise common.CheckFailed(
                     f"{diff.relative_to(common.TOP)}: {self.tree} has no {name}")
@@ -70,19 +104,20 @@ class ScratchRepository:
     def undo(self, patch):
         """Undo a patch if it is applied to the letter; otherwise change nothing. Returns which."""
         before = self.contents()
-        for name in patch.new_files:
+        added = patch.added(self.tree)
+        for name in added:
             if before.get(name) != (common.TOP / name).read_bytes():
                 return False
-        diffs = patch.diffs(self.tree.version)
+        diffs = patch.diffs(self.tree)
         for name, diff in diffs.items():
             if self.git("apply", "-R", "--whitespace=nowarn", diff, check=False).returncode != 0:
                 for path in diffs:
                     if before[path] is not None:
                         (self.folder / path).write_bytes(before[path])
                 return False
-        for name in patch.new_files:
+        for name in added:
             (self.folder / name).unlink()
-        return bool(patch.new_files or diffs)
+        return bool(added or diffs)
 
     def edit(self, name):
         """The carried form of what is unstaged in a file: one line of context, no blob ids."""
@@ -111,10 +146,7 @@ def repository(tree, series):
 def patched_files(tree, series):
     """{path: bytes} of the files that differ from the tree once the series is on it."""
     with repository(tree, series) as repo:
-        before = repo.contents()
-        for patch in series:
-            repo.apply(patch)
-        return {name: data for name, data in repo.contents().items() if data != before[name]}
+        return {name: data for _, changed in repo.put_on(series) for name, data in changed.items()}
 
 
 def _headings(*diffs):
