@@ -50,7 +50,7 @@ def run(program, prefix, scenario, watch=None, take=()):
     """
     env = {"LD_LIBRARY_PATH": str(prefix / "lib")} if program.name.endswith("shared") else {}
     return vm.boot(vm.Options(
-        command=["/scenario", "/uio_pair"], env=env, timeout=120, watch=watch,
+        command=["/scenario", "/uio_pair"], env=env, timeout=1200, watch=watch,
         take=[(program, "/uio_pair"), (HERE / scenario, "/scenario"), *take]))
 
 
@@ -68,28 +68,53 @@ def judge(variant, linking, done):
 
 # The expected texts in each step of tests/consumer/ownership, on stock and on patched.
 SAID = {
-    "nobody has the device": (["idle: nobody has the device"],) * 2,
-    "a primary takes it": (
-        ["healthy: primary", "is an affected version"],
-        ["healthy: primary", "its DPDK has the fix", "claimed by", '["0000:00:04.0"]',
-         '"bus_master": 1', '"uio_fds": 1', '"attached": []']),
+    "no process has the device": (
+        ["idle: no process has the device open, mapped or claimed", "[exit 0]"],) * 2,
+    "a primary attaches": (
+        ["at risk: primary process", "22.11.11 is an affected version", "[exit 1]"],
+        ["healthy: primary process", "its DPDK has the fix", "claimed by process", "[exit 0]",
+         '["0000:00:04.0"]', '"bus_master": 1']),
     "a secondary attaches": (
-        ["at risk: secondary", "has /dev/uio0 open"],
-        ["healthy: primary", "1 attached beside it", '"uio_open_by_others": []',
-         '{"/pci/uio/list": ["0000:00:04.0"]}']),
-    "the secondary ends": (
-        ["lost: bus mastering is OFF while primary"],
-        ["healthy: primary", '"bus_master_losses": 0']),
-    "the bit is set again, if need be": (["needs a reset"], ["nothing to restore"]),
+        ["at risk: secondary process", "has /dev/uio0 open: when it ends"],
+        ["healthy: primary process", "1 secondary process attached, none with /dev/uio0 open",
+         '"bus_master": 1', '{"/pci/uio/list": ["0000:00:04.0"]}']),
+    "the secondary exits": (
+        ["lost: bus mastering is OFF while primary process"],
+        ["healthy: primary process", '"bus_master": 1']),
+    "the bit is set again, if necessary": (["must reset"], ["nothing to restore"]),
     "a program that is not DPDK opens the UIO device": (
-        ["at risk: ", "not DPDK, has /dev/uio0 open as well", "needs a reset"],
-        ["at risk: ", "not DPDK, has /dev/uio0 open as well", '"bus_master_losses": 1',
-         "needs a reset"]),
-    "a second primary wants the device": (
+        ["at risk: process", "(sh, not DPDK) has /dev/uio0 open as well", "must reset"],
+        ["at risk: process", "(sh, not DPDK) has /dev/uio0 open as well",
+         '"bus_master": 0', "must reset"]),
+    "not all processes are visible": ([
+        "unknown: cannot tell whether a primary process has the device (bus mastering is on): ",
+        "this is not the initial PID namespace", "[own PID namespace: exit 69]",
+        "processes cannot be looked into", "[not root: exit 69]",
+        "/proc hides processes (hidepid)", "[hidepid: exit 69]"],) * 2,
+    "another mount of sysfs": (
+        ["at risk: primary process"],
+        ["in another mount of sysfs", "healthy: primary process"]),
+    "a second primary tries to attach": (
         ["[exit 0]", "lost: bus mastering is OFF"],
-        ["is in use by process", "[exit 1]", "healthy: primary"]),
-    "the primary ended with 1": (["at the end, bus master OFF"], []),
-    "the primary ended with 0": ([], ["at the end, bus master on"]),
+        ["is in use by process", "[exit 1]", "healthy: primary process"]),
+    "the primary exited with 1": (["at the end, bus master OFF"], []),
+    "the primary exited with 0": ([], ["at the end, bus master on"]),
+    "the device is unplugged and another plugged in": (
+        ["idle: ", "an earlier device at this address is still in use by primary process",
+         "not setting the bus master bit: no process has the device open"],) * 2,
+    "a primary is killed, its secondary is left": (
+        ["lost: the primary process has ended, secondary process",
+         "not setting the bus master bit"],) * 2,
+    "another primary attaches": (
+        ["at risk: secondary process", "has /dev/uio0 open: when it ends"],
+        ["at risk: secondary process", "belongs to another primary process (/run/dpdk/first/config"
+         ]),
+    "a program that is linked statically": (
+        ["at risk: primary process", "its DPDK 22.11.11 is an affected version"],
+        ["healthy: primary process", "DPDK 22.11.11: fixed"]),
+    "a forked process keeps the claim of its parent": (
+        ["at risk: primary process", "(python3) holds the claim of process",
+         "not setting the bus master bit"],) * 2,
 }
 
 
@@ -139,6 +164,7 @@ def main(argv):
         with common.step(f"running uio-doctor and telemetry on {variant}"):
             done = run(programs["shared"], prefix, "ownership", take=[
                 *guest_python.take(PYTHON_MODULES),
+                (folder / "uio_pair-static", "/uio_pair_static"),
                 (prefix / "lib/pkgconfig", str(prefix / "lib/pkgconfig")),
                 (common.TOP / "devtools/uio-doctor", "/uio-doctor"),
                 (tree.path / "usertools/dpdk-telemetry.py", "/dpdk-telemetry.py")])

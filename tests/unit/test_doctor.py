@@ -1,72 +1,130 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""uio-doctor on made-up machines: which sentence for what."""
+"""uio-doctor on made-up machines: which sentence for which situation."""
 
 import importlib.machinery
 import importlib.util
 import json
 import os
+import pty
+import resource
 import subprocess
 import sys
+import types
 
 import pytest
 
 from uiokit import common
 
+PROGRAM = str(common.TOP / "devtools/uio-doctor")
 BDF = "0000:00:04.0"
 # A file that any machine has, in the place of /dev/uio0.
 NODE, NUMBER = "/dev/null", "1:3"
+EAL = b"\x7fELF Detected CPU lcores: %u"
 FIXED = b"\x7fELF %s/%.4x:%.2x:%.2x.%x/config"
 OLD = b"\x7fELF Cannot mmap device resource file"
+INITIAL = "pid:[4026531836]"
+BUS = "librte_bus_pci.so.23"
+
+
+def identity(path):
+    status = os.stat(path)
+    return f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}", status.st_ino
 
 
 class Machine:
-    def __init__(self, path, command=0x107):
-        self.root = path
-        device = path / "sys/bus/pci/drivers/uio_pci_generic" / BDF
-        (device / "uio/uio0").mkdir(parents=True)
-        (path / "sys/bus/pci/devices").mkdir()
-        (path / "sys/bus/pci/devices" / BDF).symlink_to(device)
-        self.config = device / "config"
-        self.config.write_bytes(bytes(4) + command.to_bytes(2, "little") + bytes(58))
-        self.resource = device / "resource2"  # the first that it has
-        self.resource.touch()
-        (device / "resource4").touch()
-        (path / "sys/class/uio/uio0").mkdir(parents=True)
-        (path / "sys/class/uio/uio0/dev").write_text(f"{NUMBER}\n")
-        (path / "proc").mkdir()
-        (path / "proc/locks").write_text("")
+    def __init__(self, path, command=0x107, bdf=BDF):
+        self.root, self.proc = path, path / "proc"
+        (path / "sys/bus/pci/devices").mkdir(parents=True)
+        (self.proc / "1/ns").mkdir(parents=True)
+        (self.proc / "1/ns/pid").symlink_to(INITIAL)
+        (self.proc / "locks").touch()
+        (path / "dev").mkdir()
+        self.device(0, bdf, command)
+        (path / "dev/uio0").symlink_to(NODE)
 
-    def process(self, pid, comm="spdk_tgt", uio=True, mapped=True, library=FIXED, arguments=(),
-                parent=1, version="22.11.11"):
-        folder = self.root / "proc" / str(pid)
+    def device(self, number, bdf, command=0x107):
+        folder = self.root / "sys/bus/pci/drivers/uio_pci_generic" / bdf
+        (folder / f"uio/uio{number}").mkdir(parents=True)
+        (self.root / "sys/bus/pci/devices" / bdf).symlink_to(folder)
+        self.bdf, self.config = bdf, folder / "config"
+        self.config.write_bytes(bytes(4) + command.to_bytes(2, "little") + bytes(58))
+        self.resource = folder / "resource2"  # the first that it has
+        for bar in (self.resource, folder / "resource4", folder / "resource4_wc"):
+            bar.touch()
+        (self.root / f"sys/class/uio/uio{number}").mkdir(parents=True)
+        (self.root / f"sys/class/uio/uio{number}/dev").write_text(f"{NUMBER}\n")
+
+    def process(self, pid, comm="spdk_tgt", uio=True, bar=None, library=FIXED, secondary=False,
+                prefix="rte", parent=1, version="22.11.11", files=()):
+        """bar: (device, inode) of the BAR that it has mapped, False for none.
+        library: the text of its bus driver, if it has one of its own; prefix: None without EAL.
+        """
+        folder = self.proc / str(pid)
         (folder / "fd").mkdir(parents=True)
-        if uio:
-            (folder / "fd/7").symlink_to(NODE)
+        (folder / "fdinfo").mkdir()
+        (folder / "root").symlink_to("/")
         (folder / "comm").write_text(f"{comm}\n")
+        (folder / "cmdline").write_bytes(f"{comm}\0--proc-type\0auto\0".encode())
         (folder / "status").write_text(f"Name: {comm}\nPPid:\t{parent}\n")
-        (folder / "cmdline").write_bytes(b"\0".join([comm.encode(), *arguments]) + b"\0")
-        (folder / "exe").symlink_to(f"/usr/bin/{comm}")
-        maps = f"7f00-7f01 rw-s 0 00:16 1 /sys/devices/x/{BDF}/resource0\n" if mapped else ""
+        (folder / "maps").touch()
+        (folder / "fd/0").symlink_to("/dev/zero")
+        if uio:
+            (folder / "fd/7").symlink_to(self.root / "dev/uio0")
+        if bar is not False:
+            self.map(pid, f"/sys/devices/x/{self.bdf}/resource2",
+                     bar or identity(self.resource), "rw-s")
         if library:
             where = self.root / f"lib{version}"
-            (where / "pkgconfig").mkdir(parents=True, exist_ok=True)
-            (where / "pkgconfig/libdpdk.pc").write_text(f"Name: DPDK\nVersion: {version}\n")
-            (where / "librte_bus_pci.so.23").write_bytes(library)
-            maps += f"7e00-7e01 r-xp 00000000 08:01 2 {where}/librte_bus_pci.so.23\n"
-        (folder / "maps").write_text(maps)
-        (folder / "root").symlink_to("/")
+            if version:
+                (where / "pkgconfig").mkdir(parents=True, exist_ok=True)
+                (where / "pkgconfig/libdpdk.pc").write_text(f"Name: DPDK\nVersion: {version}\n")
+            self.map_file(pid, where / BUS, library)
+        if prefix:
+            config = self.root / f"run/dpdk/{prefix}/config"
+            self.map_file(pid, config, b"", "rw-s")
+            if not secondary:
+                (folder / "fd/8").symlink_to(config)
 
-    def claim(self, pid, path=None):
-        status = os.stat(path or self.resource)
-        with open(self.root / "proc/locks", "a", encoding="ascii") as locks:
-            locks.write(f"1: FLOCK  ADVISORY  WRITE {pid} {os.major(status.st_dev):02x}:"
-                        f"{os.minor(status.st_dev):02x}:{status.st_ino} 0 EOF\n")
+    def map(self, pid, path, where=("08:01", 2), flags="r-xp"):
+        with open(self.proc / str(pid) / "maps", "a", encoding="utf-8") as maps:
+            maps.write(f"7f00-7f01 {flags} 00000000 {where[0]} {where[1]}   {path}\n")
 
-    def doctor(self, *args):
-        return subprocess.run([sys.executable, common.TOP / "devtools/uio-doctor", "--root",
-                               self.root, *args], capture_output=True, text=True, check=False)
+    def map_file(self, pid, path, text, flags="r-xp"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if text or not path.exists():
+            path.write_bytes(text)
+        self.map(pid, path, identity(path), flags)
+
+    def secondary(self, pid=200, uio=False, **keywords):
+        self.process(pid, "perf", uio, secondary=True, **keywords)
+
+    def claim(self, pid, path=None, taker=None, where=None):
+        device, inode = where or identity(path or self.resource)
+        lock = f"1: FLOCK  ADVISORY  WRITE {taker or pid} {device}:{inode} 0 EOF\n"
+        with open(self.proc / "locks", "a", encoding="ascii") as locks:
+            locks.write(lock)
+        if pid:
+            (self.proc / str(pid) / "fd/9").symlink_to(path or self.resource)
+            (self.proc / str(pid) / "fdinfo/9").write_text(f"pos:\t0\nlock:\t{lock}")
+
+    def doctor(self, *args, **keywords):
+        keywords = {"capture_output": True, "text": True, "check": False, **keywords}
+        return subprocess.run([sys.executable, PROGRAM, "--root", self.root, *args], **keywords)
+
+    def says(self, code, *texts):
+        done = self.doctor()
+        assert "Traceback" not in done.stderr
+        for text in texts:
+            assert text in done.stdout
+        assert done.returncode == code
+
+    def refuses_to_restore(self, code, text):
+        before = self.config.read_bytes()
+        done = self.doctor("--restore", self.bdf, "--yes")
+        assert done.returncode == code and text in done.stderr
+        assert self.config.read_bytes() == before
 
 
 @pytest.fixture
@@ -74,29 +132,51 @@ def machine(tmp_path):
     return Machine(tmp_path)
 
 
-def secondary(machine, pid=200, **keywords):
-    machine.process(pid, "perf", arguments=[b"--proc-type=secondary"], **keywords)
+@pytest.fixture
+def stopped(tmp_path):
+    """A machine whose device has bus mastering off."""
+    return Machine(tmp_path, command=0x103)
+
+
+@pytest.fixture
+def module(monkeypatch):
+    loader = importlib.machinery.SourceFileLoader("uio_doctor", PROGRAM)
+    doctor = importlib.util.module_from_spec(importlib.util.spec_from_loader("uio_doctor", loader))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    loader.exec_module(doctor)
+    return doctor
 
 
 def test_no_device(tmp_path):
     (tmp_path / "sys/bus/pci").mkdir(parents=True)
-    done = Machine.doctor(type("", (), {"root": tmp_path}))
+    done = Machine.doctor(types.SimpleNamespace(root=tmp_path))
     assert done.returncode == 77 and "no device is bound" in done.stderr
 
 
-def test_nobody(machine):
-    done = machine.doctor()
-    assert done.returncode == 0 and "idle: nobody has the device" in done.stdout
+def test_idle(machine):
+    machine.says(0, "idle: no process has the device open, mapped or claimed")
 
 
 def test_healthy(machine):
     machine.process(100)
-    secondary(machine, uio=False)
+    machine.secondary()
     machine.claim(100)
-    done = machine.doctor()
-    assert done.returncode == 0
-    assert "healthy: primary 100 (spdk_tgt) owns the device, 1 attached beside it" in done.stdout
-    assert "its DPDK has the fix" in done.stdout and "claimed by 100" in done.stdout
+    machine.says(0, "healthy: primary process 100 (spdk_tgt) has the device, 1 secondary process "
+                 "attached, none with /dev/uio0 open; its DPDK has the fix",
+                 "claimed by process 100\n")
+
+
+def test_a_primary_that_attaches(machine):
+    machine.process(100, uio=False, bar=False)
+    machine.claim(100)
+    machine.says(0, "idle: primary process 100 (spdk_tgt) claims the device and has not opened it")
+
+
+def test_a_device_that_does_not_respond(tmp_path):
+    machine = Machine(tmp_path, command=0xffff)
+    machine.process(100)
+    machine.says(1, "lost: the device does not respond")
+    machine.refuses_to_restore(1, "the device does not respond")
 
 
 @pytest.mark.parametrize("version, said", [
@@ -104,116 +184,360 @@ def test_healthy(machine):
     ("24.03.0", False), ("24.07.0", True), ("26.03.0", True), ("21.11.8", True)])
 def test_affected_version(machine, version, said):
     machine.process(100, library=OLD, version=version)
-    done = machine.doctor()
-    assert done.returncode == 0 and "healthy" in done.stdout
-    assert ("is an affected version" in done.stdout) == said
+    machine.says(said, *[f"at risk: primary process 100 (spdk_tgt) has the device; its DPDK "
+                         f"{version} is an affected version, and no fix was found in it"] * said)
+
+
+def test_no_secondary_can_attach_without_a_shared_configuration(machine):
+    machine.process(100, library=OLD, prefix=None)
+    machine.says(0, "healthy: primary process 100")
+
+
+@pytest.mark.parametrize("library, said", [
+    ("librte_bus_pci.so.20.0", None), ("librte_bus_pci.so.22.0", "unknown"),
+    ("librte_bus_pci.so.23", "unknown"), ("librte_bus_pci.so.23.0", "unknown"),
+    ("librte_bus_pci.so.24.1", None), ("librte_bus_pci.so.24.2", "24.07 is an affected version"),
+    ("librte_bus_pci.so.26.1", "26.03 is an affected version")])
+def test_version_by_the_number_of_the_abi(machine, library, said):
+    machine.process(100, library=None)
+    machine.map_file(100, machine.root / "lib" / library, OLD)
+    if said == "unknown":
+        said = "cannot tell whether its DPDK 2"
+    machine.says(int(bool(said)), *[said] * bool(said))
+
+
+def test_version_by_the_text_in_the_program(machine):
+    machine.process(100, library=None)
+    machine.map_file(100, machine.root / "usr/bin/app", EAL + b"\0DPDK 24.11.3\0")
+    machine.says(1, "its DPDK 24.11.3 is an affected version")
+
+
+def test_version_by_the_shared_configuration(machine):
+    machine.process(100, library=None)
+    machine.map_file(100, machine.root / "usr/bin/app", EAL)
+    config = machine.root / "run/dpdk/rte/config"
+    for version, said in (((25, 11, 2, 99), "25.11.2"), ((26, 11, 0, 3), "26.11.0-rc3")):
+        number = int.from_bytes(version, "big")
+        config.write_bytes(b"".join(part.to_bytes(4, sys.byteorder) for part in (19820526, number)))
+        machine.says(1, f"its DPDK {said} is an affected version")
+
+
+def test_an_unknown_version_is_a_risk(machine):
+    machine.process(100, library=None)
+    machine.map_file(100, machine.root / "usr/bin/app", EAL)
+    machine.says(1, "at risk: ", "cannot tell whether its DPDK of unknown version is an affected")
+
+
+def test_a_plugin_with_dpdk_inside(machine):
+    machine.process(100, "vpp", library=None, prefix=None)
+    machine.map_file(100, machine.root / "vpp_plugins/dpdk_plugin.so", EAL + FIXED)
+    machine.says(0, "healthy: primary process 100 (vpp) has the device; its DPDK has the fix")
+
+
+def test_who_claims_a_device_is_dpdk(machine):
+    machine.process(100, "vpp", library=None, prefix=None)
+    machine.claim(100)
+    machine.says(0, "healthy: primary process 100 (vpp) has the device")
+
+
+def test_a_library_that_was_replaced_on_disk(machine):
+    machine.process(100, library=None)
+    machine.map(100, f"/usr/lib/{BUS} (deleted)")
+    kept = machine.proc / "100/map_files"
+    kept.mkdir()
+    (kept / "7f00-7f01").write_bytes(FIXED)
+    machine.says(0, "its DPDK has the fix")
+
+
+def test_another_fix_shows_by_a_secondary_without_the_device_open(machine):
+    machine.process(100, library=OLD, version="26.03.0")
+    machine.secondary(library=OLD, version="26.03.0")
+    machine.says(0, "mapped by secondary process 200 (perf), DPDK 26.03.0: fixed",
+                 "healthy: ", "none with /dev/uio0 open; its DPDK has the fix")
 
 
 def test_a_secondary_with_the_device_open(machine):
     machine.process(100, library=OLD)
-    secondary(machine, library=OLD)
-    done = machine.doctor()
-    assert done.returncode == 1
-    assert "at risk: secondary 200 (perf) has /dev/uio0 open" in done.stdout
+    machine.secondary(uio=True, library=OLD)
+    machine.says(1, "at risk: secondary process 200 (perf) has /dev/uio0 open: when it ends, the "
+                 "kernel clears bus mastering, and I/O of primary process 100 (spdk_tgt) hangs")
 
 
 def test_igb_uio_counts_its_openers(machine):
+    machine.process(100, library=OLD)
+    machine.secondary(uio=True, library=OLD)
     drivers = machine.root / "sys/bus/pci/drivers"
     (drivers / "uio_pci_generic").rename(drivers / "igb_uio")
-    machine.process(100, library=OLD)
-    secondary(machine, library=OLD)
-    done = machine.doctor()
-    assert done.returncode == 0 and "would stop DMA" not in done.stdout
+    machine.says(0, "healthy: ")
 
 
 def test_an_opener_that_is_not_dpdk(machine):
     machine.process(100)
-    machine.process(300, "cat", library=None, mapped=False)
-    done = machine.doctor()
-    assert done.returncode == 1 and "300 (cat), not DPDK, has /dev/uio0 open as well" in done.stdout
+    machine.process(300, "cat", library=None, bar=False, prefix=None)
+    machine.says(1, "at risk: process 300 (cat, not DPDK) has /dev/uio0 open as well")
+
+
+def test_a_program_that_has_a_bar_mapped(machine):
+    machine.process(300, "peek", uio=False, library=None, prefix=None)
+    machine.says(1, "at risk: process 300 (peek, not DPDK) has BARs mapped, and no primary process")
+
+
+def test_a_program_that_is_left_with_the_device_open(stopped):
+    stopped.process(300, "sh", bar=False, library=None, prefix=None)
+    stopped.says(1, "at risk: process 300 (sh, not DPDK) has /dev/uio0 open, and no primary")
+    stopped.refuses_to_restore(1, "no primary process has the device")
+
+
+def test_a_driver_that_is_not_dpdk(stopped):
+    stopped.process(300, "nvmed", library=None, prefix=None)
+    stopped.says(1, "lost: bus mastering is OFF while process 300 (nvmed, not DPDK) has the device")
+    assert stopped.doctor("--restore", BDF, "--yes").returncode == 0
+    stopped.says(0, "healthy: process 300 (nvmed, not DPDK) has the device")
 
 
 def test_a_forked_process_is_no_second_opener(machine):
     machine.process(100)
     machine.process(101, parent=100)
-    assert machine.doctor().returncode == 0
+    machine.says(0, "healthy: primary process 100")
 
 
-def test_lost_and_restored(tmp_path):
-    machine = Machine(tmp_path, command=0x103)
-    machine.process(100)
-    done = machine.doctor()
-    assert done.returncode == 1
-    assert "lost: bus mastering is OFF while primary 100 (spdk_tgt) has the device" in done.stdout
-    assert f"next: --restore {BDF} sets the bit" in done.stdout
-    done = machine.doctor("--restore", BDF)
+def test_lost_and_restored(stopped):
+    stopped.process(100)
+    stopped.says(1, "lost: bus mastering is OFF while primary process 100 (spdk_tgt) has the",
+                 f"next: --restore {BDF} sets the bit")
+    done = stopped.doctor("--restore", BDF, stdin=subprocess.DEVNULL)
     assert done.returncode == 2 and "--yes" in done.stderr
-    done = machine.doctor("--restore", BDF, "--yes")
-    assert done.returncode == 0 and "needs a reset" in done.stdout
-    assert machine.config.read_bytes()[4:6] == b"\x07\x01"
-    assert "nothing to restore" in machine.doctor("--restore", BDF, "--yes").stdout
+    done = stopped.doctor("--restore", BDF, "--yes")
+    assert done.returncode == 0 and "must reset" in done.stdout
+    assert stopped.config.read_bytes()[4:6] == b"\x07\x01"
+    assert "nothing to restore" in stopped.doctor("--restore", BDF, "--yes").stdout
 
 
-def test_nobody_to_restore_it_for(tmp_path):
-    machine = Machine(tmp_path, command=0x103)
-    secondary(machine, uio=False)
-    done = machine.doctor()
-    assert done.returncode == 1 and "lost: its owner has ended, secondary 200" in done.stdout
-    done = machine.doctor("--restore", BDF, "--yes")
-    assert done.returncode == 1 and "nobody owns it" in done.stderr
-    assert machine.config.read_bytes()[4:6] == b"\x03\x01"
+@pytest.mark.parametrize("answer, code", [(b"\x04", 1), (b"n\n", 1), (b"y\n", 0)])
+def test_the_question_of_restore(stopped, answer, code):
+    stopped.process(100)
+    terminal, stdin = pty.openpty()
+    with os.fdopen(terminal, "r+b", buffering=0) as keyboard:
+        keyboard.write(answer)
+        done = stopped.doctor("--restore", BDF, stdin=stdin)
+        os.close(stdin)
+    assert done.returncode == code and "Traceback" not in done.stderr
+    assert ("nothing was changed" in done.stderr) == (code == 1)
+
+
+def test_a_secondary_whose_primary_ended(stopped):
+    stopped.secondary()
+    stopped.says(1, "lost: the primary process has ended, secondary process 200 (perf) is left")
+    stopped.refuses_to_restore(1, "the primary process has ended")
+
+
+def test_a_stock_secondary_is_not_the_owner(stopped):
+    stopped.secondary(uio=True, library=OLD)
+    stopped.process(300, "cat", library=None, bar=False, prefix=None)
+    stopped.says(1, "lost: the primary process has ended, secondary process 200 (perf) is left")
+    stopped.refuses_to_restore(1, "the primary process has ended")
+
+
+def test_a_secondary_of_another_primary(machine):
+    machine.process(100, prefix="b")
+    machine.secondary(prefix="a")
+    machine.says(1, "at risk: secondary process 200 (perf) belongs to another primary process "
+                 f"({machine.root}/run/dpdk/a/config) and still has BARs mapped",
+                 "next: end process 200")
 
 
 def test_a_secondary_that_its_primary_started_is_seen(machine):
     machine.process(100, library=OLD)
-    secondary(machine, library=OLD, parent=100)
-    assert "at risk: secondary 200" in machine.doctor().stdout
+    machine.secondary(uio=True, library=OLD, parent=100)
+    machine.says(1, "at risk: secondary process 200")
 
 
 def test_the_claim_tells_the_owner(machine):
     machine.process(90, "intruder")
     machine.process(100)
     machine.claim(100)
-    assert "at risk: primary 90 (intruder) has /dev/uio0 open as well" in machine.doctor().stdout
+    machine.says(1, "at risk: primary process 90 (intruder) has /dev/uio0 open as well")
+
+
+def test_any_resource_may_be_locked(machine):
+    machine.process(100)
+    machine.claim(100, machine.resource.with_name("resource4"))
+    machine.says(0, "claimed by process 100\n")
+
+
+def test_a_claim_that_a_forked_process_has_kept(stopped):
+    stopped.process(101, parent=1)
+    stopped.claim(101, taker=100)
+    stopped.says(1, "claimed by process 100, held by primary process 101 (spdk_tgt)",
+                 "at risk: primary process 101 (spdk_tgt) holds the claim of process 100, which "
+                 "has ended or detached the device", "next: end process 101")
+    stopped.refuses_to_restore(1, "holds the claim of process 100")
+
+
+def test_a_claim_in_another_mount_of_sysfs(machine):
+    machine.process(100, bar=("00:99", machine.resource.stat().st_ino))
+    machine.claim(100, where=("00:99", machine.resource.stat().st_ino))
+    machine.says(0, "claimed by process 100 in another mount of sysfs: a primary process that uses "
+                 "this mount is not refused", "mapped by primary process 100", "healthy: ")
 
 
 def test_a_lock_of_config_space_is_no_claim(machine):
     machine.process(100)
-    machine.claim(300, machine.config)
+    machine.claim(100, machine.config)
     assert "claimed by" not in machine.doctor().stdout
 
 
 def test_a_device_without_a_resource_has_no_claim(machine):
     for path in machine.config.parent.glob("resource*"):
         path.unlink()
-    machine.process(100)
+    machine.process(100, bar=("00:16", 1))
     done = machine.doctor()
     assert done.returncode == 0 and "claimed by" not in done.stdout
 
 
+def test_a_file_of_the_name_and_inode_of_a_bar(machine):
+    machine.process(100, "browser", uio=False, bar=False, library=None, prefix=None)
+    machine.map(100, "/usr/share/resources.pak", ("08:01", machine.resource.stat().st_ino))
+    machine.says(0, "idle: ")
+
+
+def test_a_bar_mapped_write_combining(machine):
+    machine.process(100)
+    machine.secondary(bar=identity(machine.resource.with_name("resource4_wc")))
+    machine.says(0, "1 secondary process attached")
+
+
+@pytest.fixture
+def replugged(stopped):
+    """Process 100 has the device open that had this address before."""
+    deleted = stopped.root / "dev/uio0 (deleted)"
+    deleted.symlink_to(NODE)
+    (stopped.root / "dev/uio0").unlink()
+    stopped.process(100, uio=False, bar=("00:16", 1))
+    (stopped.proc / "100/fd/7").symlink_to(deleted)
+    return stopped
+
+
+def test_an_open_file_of_an_earlier_device(replugged):
+    replugged.says(0, "idle: ", "an earlier device at this address is still in use by primary "
+                   "process 100 (spdk_tgt)")
+    replugged.refuses_to_restore(1, "no process has the device open")
+
+
+def test_an_earlier_device_in_another_dev(replugged):
+    (replugged.proc / "100/fd/7").unlink()
+    (replugged.proc / "100/fd/7").symlink_to(NODE)
+    replugged.says(0, "idle: ")
+
+
+@pytest.mark.parametrize("node, deleted, maps_it, maps_stale, current", [
+    ((5, 77), False, False, True, True), ((5, 76), True, True, False, False),
+    ((5, 76), False, False, False, True), ((6, 1), True, True, False, True),
+    ((6, 1), True, False, False, False), ((6, 1), False, False, True, False),
+    ((6, 1), False, False, False, True)])
+def test_whose_open_file(module, node, deleted, maps_it, maps_stale, current):
+    device = types.SimpleNamespace(node=(5, 77))
+    status = types.SimpleNamespace(st_dev=node[0], st_ino=node[1])
+    assert module.Device.is_open_file_of(device, status, deleted, maps_it, maps_stale) == current
+
+
+def own_namespace(machine):
+    (machine.proc / "1/ns/pid").unlink()
+    (machine.proc / "1/ns/pid").symlink_to("pid:[4026532200]")
+
+
+def hidepid(machine):
+    (machine.proc / "1/ns/pid").unlink()
+
+
+def unseen_claim(machine):
+    machine.claim(None, taker=777)
+
+
+@pytest.mark.parametrize("hide, why", [
+    (own_namespace, "this is not the initial PID namespace"), (hidepid, "/proc hides processes"),
+    (unseen_claim, "process 777, which claims the device, is not visible")])
+def test_where_not_all_processes_are_visible(machine, hide, why):
+    hide(machine)
+    machine.says(69, "unknown: cannot tell whether a primary process has the device (bus mastering "
+                 f"is on): {why}")
+    machine.config.write_bytes(bytes(64))
+    machine.says(69, f"cannot tell whether a primary process has the device: {why}")
+    machine.secondary()
+    machine.says(69, "(secondary process 200 (perf) uses it): ", why)
+    machine.refuses_to_restore(69, why)
+    machine.process(100)
+    machine.says(1, "lost: ")
+    assert machine.doctor("--restore", BDF, "--yes").returncode == 0
+    machine.says(69, "unknown: primary process 100 (spdk_tgt) has the device, 1 secondary process "
+                 "attached, none with /dev/uio0 open; cannot tell whether other processes have it")
+
+
+def test_without_root_it_cannot_be_sure(machine, module, monkeypatch, capsys):
+    machine.process(100)
+    listdir = os.listdir
+
+    def refuse(path):
+        if str(path).endswith("/fd"):
+            raise PermissionError
+        return listdir(path)
+    monkeypatch.setattr(module.os, "listdir", refuse)
+    monkeypatch.setattr(sys, "argv", ["uio-doctor", "--root", str(machine.root)])
+    assert module.main() == 69
+    assert "2 processes cannot be looked into" in capsys.readouterr().out
+
+
 def test_names_that_are_no_text(machine):
     machine.process(100)
-    with open(machine.root / "proc/100/maps", "ab") as maps:
-        maps.write(b"7f00-7f01 r--p 0 08:01 9 /tmp/\xff\xfe\n")
-    assert machine.doctor().returncode == 0
-
-
-def test_restore_of_another_device(machine):
-    done = machine.doctor("--restore", "0000:00:09.0", "--yes")
-    assert done.returncode == 2 and BDF in done.stderr
+    with open(machine.proc / "100/maps", "ab") as maps:
+        maps.write(b"7f00-7f01 r-xp 0 08:01 9 /tmp/\xff\xfe\n")
+    machine.says(0, "healthy: ")
 
 
 def test_a_process_that_vanishes(machine):
     machine.process(100)
-    (machine.root / "proc/150/fd").mkdir(parents=True)  # and no more of it
+    (machine.proc / "150/fd").mkdir(parents=True)  # and no more of it
     done = machine.doctor()
     assert done.returncode == 0 and done.stderr == ""
 
 
+def test_a_process_whose_first_thread_ended(machine):
+    machine.process(100)
+    thread = machine.proc / "100/task/105"
+    thread.mkdir(parents=True)
+    for entry in ("fd", "maps", "status", "cmdline", "root"):
+        (machine.proc / "100" / entry).rename(thread / entry)
+    (machine.proc / "100/fd").mkdir()
+    machine.says(0, "healthy: primary process 100 (spdk_tgt)")
+
+
+@pytest.mark.parametrize("bdf, short", [
+    ("0000:04:00.0", "04:00.0"), ("0000:04:00.0", "0:4:0.0"), ("10002:01:00.0", "10002:01:00.0"),
+    ("389c:00:00.0", "389C:00:00.0")])
+def test_addresses(tmp_path, bdf, short):
+    machine = Machine(tmp_path, command=0x103, bdf=bdf)
+    machine.process(100)
+    machine.says(1, f"{bdf} uio_pci_generic /dev/uio0", "mapped by primary process 100")
+    assert machine.doctor("--restore", short, "--yes").returncode == 0
+    assert machine.config.read_bytes()[4:6] == b"\x07\x01"
+
+
+@pytest.mark.parametrize("args, text", [
+    (["--restore", "00:09.0", "--yes"], f"not a device on uio_pci_generic or igb_uio (here: {BDF}"),
+    (["--restore", "4"], "4: not a PCI address"), (["--yes"], "--yes: only for --restore"),
+    (["--watch", "1", "--restore", BDF], "not allowed with"),
+    *((["--watch", bad], f"{bad}: not a number of seconds")
+      for bad in ("-1", "0", "nan", "inf", "1e30", "soon"))])
+def test_usage_errors(machine, args, text):
+    done = machine.doctor(*args)
+    assert done.returncode == 2 and text in done.stderr and "Traceback" not in done.stderr
+
+
 def test_json(machine):
     machine.process(100)
+    machine.claim(100)
     facts = json.loads(machine.doctor("--json").stdout)["devices"][BDF]
-    assert facts["state"] == "healthy" and facts["bus_master"] is True
+    assert facts["state"] == "healthy" and facts["bus_master"] is True and facts["claim"] == 100
     assert facts["openers"][0]["pid"] == 100 and facts["openers"][0]["role"] == "primary"
 
 
@@ -223,38 +547,52 @@ def test_installed(machine, library, verdict):
     (folder / "pkgconfig").mkdir(parents=True)
     (folder / "pkgconfig/libdpdk.pc").write_text("Version: 24.11.2\n")
     (folder / "librte_bus_pci.so.25").write_bytes(library)
-    assert f"installed in {folder}: DPDK 24.11.2: {verdict}" in machine.doctor().stdout
+    machine.says(0, f"installed in {folder}: DPDK 24.11.2: {verdict}")
 
 
-def test_without_root_it_cannot_be_sure(machine, monkeypatch, capsys):
-    program = str(common.TOP / "devtools/uio-doctor")
-    loader = importlib.machinery.SourceFileLoader("uio_doctor", program)
-    doctor = importlib.util.module_from_spec(importlib.util.spec_from_loader("uio_doctor", loader))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    loader.exec_module(doctor)
-    machine.process(100)
-
-    listdir = os.listdir
-
-    def refuse(path):
-        if str(path).endswith("/fd"):
-            raise PermissionError
-        return listdir(path)
-    monkeypatch.setattr(doctor.os, "listdir", refuse)
-    monkeypatch.setattr(sys, "argv", ["uio-doctor", "--root", str(machine.root)])
-    assert doctor.main() == 69
-    assert "1 processes cannot be looked into: run it as root" in capsys.readouterr().err
-
-
-def test_watch_prints_changes(machine):
-    watching = subprocess.Popen([sys.executable, common.TOP / "devtools/uio-doctor", "--root",
-                                 machine.root, "--watch", "0.05"], stdout=subprocess.PIPE,
-                                text=True)
+@pytest.mark.parametrize("args, lines, changed", [
+    ([], 3, f" {BDF} bus master off\n"), (["--json"], 1, '"bus master": "off"')])
+def test_watch_prints_changes(machine, args, lines, changed):
+    watching = subprocess.Popen([sys.executable, PROGRAM, "--root", machine.root, "--watch", "0.05",
+                                 *args], stdout=subprocess.PIPE, text=True)
     try:
-        seen = [watching.stdout.readline() for _ in range(3)]
+        seen = [watching.stdout.readline() for _ in range(lines)]
         machine.config.write_bytes(bytes(4) + b"\x03\x01" + bytes(58))
         seen.append(watching.stdout.readline())
     finally:
         watching.kill()
         watching.communicate()
-    assert f"{BDF} bus master on" in seen[0] and f"{BDF} bus master off" in seen[3]
+    assert changed.replace("off", "on") in seen[0].replace("open by", "") and changed in seen[-1]
+    if args:
+        assert {json.loads(line)["device"] for line in seen} == {BDF}
+
+
+@pytest.mark.parametrize("args", [[], ["--json"], ["--watch", "0.01"]])
+def test_a_reader_that_has_gone(machine, args):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stdout:
+        done = machine.doctor(*args, capture_output=False, stdout=stdout, stderr=subprocess.PIPE)
+    assert done.returncode == 0 and done.stderr == ""
+
+
+def test_sixty_four_devices_and_two_thousand_processes(machine):
+    for number in range(1, 64):
+        machine.device(number, f"0000:{number:02x}:00.0")
+        for pid in range(1000 + 4 * number, 1004 + 4 * number):
+            machine.process(pid, uio=False)
+    other = "".join(f"7f{number:010x}-7f{number + 1:010x} r-xp 00000000 08:01 {number}   "
+                    f"/usr/lib/x86_64-linux-gnu/libother{number}.so.1\n" for number in range(60))
+    for pid in range(2000, 3750):
+        (machine.proc / str(pid) / "fd").mkdir(parents=True)
+        (machine.proc / str(pid) / "maps").write_text(other)
+        for fd, target in enumerate(("/dev/null", "socket:[1]", "pipe:[2]", "/var/log/x") * 2):
+            (machine.proc / str(pid) / f"fd/{fd}").symlink_to(target)
+    seconds = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert machine.doctor().stdout.count("has BARs mapped") == 63
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    # Of the processor, not of the clock: the machine may have other things to do.
+    assert min(seconds) < 1
