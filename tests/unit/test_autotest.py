@@ -252,7 +252,6 @@ def test_two_reports_on_standard_output_are_refused(run):
     (["--nvme", "9"], "9: not a number from 1 to 8"),
     (["--uio", "junk"], "junk: not VENDOR:DEVICE"),
     (["--qemu", "/no/such"], "/no/such: no such program"),
-    (["--modules", "/lib"], "--modules needs --kernel"),
     (["-k", "no-such-case"], "names: bring_up, config_bytes")])
 def test_wrong_calls_are_named_before_anything_is_done(run, argv, complaint):
     code, _, errors = run(*argv)
@@ -261,7 +260,7 @@ def test_wrong_calls_are_named_before_anything_is_done(run, argv, complaint):
 
 @pytest.mark.parametrize("argv, complaint", [
     (["--dpdk", "/no/such"], "/no/such: no such"), (["--kernel", "/no/such"], "--kernel /no/such"),
-    (["--kernel", __file__], "neither an x86 vmlinuz")])
+    (["--modules", "/lib"], "without --kernel"), (["--kernel", __file__], "neither an x86 vmlinuz")])
 def test_a_wrong_path_is_named_before_anything_is_installed(monkeypatch, argv, complaint):
     monkeypatch.setattr(distro, "install", None)
     monkeypatch.setenv("PATH", "")

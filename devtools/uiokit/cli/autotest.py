@@ -4,7 +4,6 @@
 """devtools/autotest: run the test with a stock and a patched bus driver, and compare."""
 
 import argparse
-import contextlib
 import functools
 import pathlib
 import re
@@ -32,10 +31,7 @@ def main(argv):
     options = parse(argv)
     if options.dpdk:
         source.get(options.dpdk)
-    if options.kernel:
-        # What is missing to read a kernel is installed below, and then read again.
-        with contextlib.suppress(common.Infrastructure):
-            guest_kernel.obtain(options.kernel, options.modules)
+    vm.check(vm.Options(kernel=options.kernel, modules=options.modules))
     report = ci_report.Report()
     with ci_report.written(options, report):
         return _main(options, report)
@@ -46,7 +42,7 @@ def _main(options, report):
                              file=sys.stderr if ci_report.on_stdout(options) else sys.stdout)
     distro.need({**variants.NEED, **({} if options.qemu else vm.NEED),
                  **({} if options.dpdk else source.NEED)})
-    guest_kernel.obtain(options.kernel, options.modules)
+    guest_kernel.obtain(options.kernel, options.modules, options.refresh)
     tree = source.get(options.dpdk, options.refresh)
     build = variants.Build(tree, options.sanitize, only_autotest=True)
     common.say(f"{tree}: {build.diagnosis} ({build.evidence})")
@@ -199,8 +195,6 @@ def parse(argv):
     add("--verbose", action="store_true", help="show the test's own output as it comes")
     ci_report.add_options(parser)
     options = parser.parse_args(argv)
-    if options.modules and not options.kernel:
-        parser.error("--modules needs --kernel: the modules must be those of the kernel")
     options.all |= options.full
     if options.full and not options.repeat:
         options.repeat = autotest.REPEAT_FULL

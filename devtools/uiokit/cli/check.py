@@ -32,13 +32,14 @@ def main(argv):
     dpdk = dpdk_tree.Tree(options.dpdk).path if options.dpdk else ""
     known = known_tests()
     suites = {known[name] for name in options.test} or set(options.suite or _NEED)
-    distro.need({**variants.NEED, **{name: package for suite in suites
-                                     for name, package in _NEED[suite].items()}})
+    needs_dpdk = suites - {"lint", "unit"}
+    distro.need({**variants.NEED, **(source.NEED if needs_dpdk and not dpdk else {}),
+                 **{name: package for suite in suites for name, package in _NEED[suite].items()}})
     if suites & {"lint", "unit"}:
         _need_pytest()
     if suites - {"lint"}:
         guest_image.busybox()
-    if suites - {"lint", "unit"} and not dpdk:
+    if needs_dpdk and not dpdk:
         # Tests that run in parallel would each fetch it.
         source.get()
     folder = common.build_dir("check")
