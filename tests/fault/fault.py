@@ -5,7 +5,7 @@
 
 kill    SIGKILL of a secondary at each of its system calls
 error   each system call of an attach that can fail fails once
-device  reset, unbind, unplug, a killed primary, a second one, secondaries without privileges
+device_faults  reset, unbind, unplug, a killed primary, a second one, secondaries without privileges
 soak    thousands of secondaries, 32 at the same time, on 32 drives
 
 A primary reads and verifies data all the time. All but soak run on stock as well, where they must
@@ -93,7 +93,7 @@ def sweep(run):
     return passed
 
 
-def device(run):
+def device_faults(run):
     if not run.affected:
         raise common.Skip("this DPDK does not have the bug: it cannot carry the claim")
     passed = True
@@ -105,8 +105,8 @@ def device(run):
         common.replace_file(path, result.stdout + result.stderr)
         wrong = verdict.device_faults(result.stdout, result.code)
         if wrong is None:
-            raise common.Infrastructure(f"device, {variant}: no verdict: see {path}")
-        print(f"device, {variant}: {len(wrong)} scenarios failed: {path}")
+            raise common.Infrastructure(f"device_faults, {variant}: no verdict: see {path}")
+        print(f"device_faults, {variant}: {len(wrong)} scenarios failed: {path}")
         show(wrong)
         passed &= verdict.device_faults_passed(wrong, run.has_bug(variant))
     return passed
@@ -126,7 +126,7 @@ def soak(run):
     return show(verdict.soak(found, trace.transitions(watch)))
 
 
-TESTS = {"kill": sweep, "error": sweep, "device": device, "soak": soak}
+TESTS = {"kill": sweep, "error": sweep, "device_faults": device_faults, "soak": soak}
 
 
 def main(argv):
