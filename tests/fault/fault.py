@@ -3,10 +3,10 @@
 
 """Fault injection: does the primary keep its device when a secondary, or the device, fails?
 
-kill    SIGKILL of a secondary at each of its system calls
-error   each system call of an attach that can fail fails once
-device_faults  reset, unbind, unplug, a killed primary, a second one, secondaries without privileges
-soak    thousands of secondaries, 32 at the same time, on 32 drives
+kill           SIGKILL of a secondary at each of its system calls
+error          each system call of an attach that can fail fails once
+device_faults  reset, unbind, unplug, a killed primary, a second one, missing privileges
+soak           thousands of secondaries, 32 at the same time, on 32 drives
 
 A primary reads and verifies data all the time. All but soak run on stock as well, where they must
 lose the device. The results of each try are kept in build/fault/.
