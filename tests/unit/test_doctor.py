@@ -170,6 +170,8 @@ def test_a_primary_that_attaches(machine):
     machine.process(100, uio=False, bar=False)
     machine.claim(100)
     machine.says(0, "idle: primary process 100 (spdk_tgt) claims the device and has not opened it")
+    own_namespace(machine)
+    machine.says(69, "unknown: cannot tell whether a primary process has the device (primary proc")
 
 
 def test_a_device_that_does_not_respond(tmp_path):
