@@ -36,13 +36,16 @@ def export(tree, patches, folder):
             repo.apply(patch)
             if repo.git("diff", "--cached", "--quiet", check=False).returncode:
                 repo.git("commit", "-q", "-F", "-", stdin=sign(patch.message, identity), env=env)
+                if patch.notes:
+                    repo.git("notes", "add", "-m", patch.notes.removeprefix("---\n"), env=env)
         count = repo.git("rev-list", "--count", "HEAD").stdout.strip()
         repo.git("config", "branch.base.description", (patchset.SERIES / "cover").read_text())
         out = repo.folder / ".git" / "mails"
         # git's own default context and hunk placement: what reviewers are used to.
         process.run(["git", "format-patch", "-q", "--cover-letter", "--no-thread",
                      "--cover-from-description=subject", "--no-signature", "--zero-commit",
-                     f"--subject-prefix={_prefix(tree)}", f"-{int(count) - 1}", "-o", out],
+                     "--notes", f"--subject-prefix={_prefix(tree)}", f"-{int(count) - 1}",
+                     "-o", out],
                     cwd=repo.folder, env=env)
         folder = pathlib.Path(folder)
         mails = sorted(out.iterdir())

@@ -62,7 +62,7 @@ def _commits(tree):
 def _read_back(tree, patch, commit, attributes, writes):
     """Add to `writes` what a commit says that a patch is: {payload path: bytes or None}."""
     message = _SIGN_OFF.sub("", tree.git("log", "-1", "--format=%B", commit)).rstrip() + "\n"
-    writes[patchset.SERIES / f"{patch.name}.msg"] = message.encode()
+    writes[patchset.SERIES / f"{patch.name}.msg"] = (message + patch.notes).encode()
     gone = {*patch.diffs(tree.version).values(), *(common.TOP / name for name in patch.new_files)}
     names = tree.git("diff-tree", "-r", "--no-commit-id", "--name-status", commit).splitlines()
     for status, name in (line.split("\t") for line in names):
