@@ -225,7 +225,7 @@ def second_primary(variant):
             second.kill()
         except workload.Broken as refused:
             tell(f"the second primary: {refused}")
-            expect(f"{pair.drive} is in use by process {pair.primary.process.pid} (uio_workload)"
+            expect(f"{pair.drive} is in use by process {pair.primary.process.pid}, not probing"
                    in str(refused), "it is told who has the drive")
         bad = pair.primary.check()
         tell(f"the first: {'; '.join(bad) or 'no error'}")
