@@ -50,7 +50,7 @@ rival_expect_refused(struct uio_dev *dev, unsigned int slot, pid_t owner)
 	int ret;
 
 	ret = uio_wait_end(dev, slot, UIO_RIVAL_REFUSED);
-	snprintf(process, sizeof(process), "process %d (", owner);
+	snprintf(process, sizeof(process), "process %d,", owner);
 	if (ret == TEST_SUCCESS && !uio_has_said(slot, dev->pci->name, "is in use by", process)) {
 		uio_blame(slot);
 		ret = uio_not_ok("the rival to say who has the device", "no such line");

@@ -203,7 +203,7 @@ def second_primary(variant):
             second.kill()
         except workload.NoVerdict as refused:
             report(f"second primary: {refused}")
-            expect(f"{pair.drive} is in use by process {pair.primary.process.pid} (uio_workload)"
+            expect(f"{pair.drive} is in use by process {pair.primary.process.pid}, not probing"
                    in str(refused), "the message names the process that has the drive")
         report(f"first primary: {'; '.join(pair.primary.check()) or 'no error'}")
         pair.works_to_the_end("after the second primary's exit")

@@ -126,6 +126,19 @@ def test_mails_give_the_same_tree_and_the_same_bytes(make_tree, payload, tmp_pat
         git(applied.path, "rev-parse", "HEAD^{tree}")
 
 
+def test_notes_of_a_message_are_mailed_and_kept_but_not_committed(make_tree, payload, tmp_path):
+    text = "bus/pci: fix it\n\nWhy.\n---\nNot run.\n"
+    (payload / "series/fix.msg").write_text(text)
+    tree = make_tree("26.11.0-rc0", is_git=True)
+    _, mail, *_ = export.export(tree, patchset.read(), tmp_path / "out")
+    message, below = mail.read_text().split("\n---\n", 1)
+    assert "Not run." not in message and "Not run." in below.split("diff --git")[0]
+    apply.apply(tree, patchset.read())
+    assert "Not run." not in git(tree.path, "log", "--format=%B")
+    refresh.refresh(tree)
+    assert (payload / "series/fix.msg").read_text() == text
+
+
 def test_export_refuses_a_folder_with_other_mails(make_tree, payload, tmp_path):
     write(tmp_path / "other", {"0001-other.patch": ""})
     with pytest.raises(common.Usage, match="other mails.*0001-other"):
@@ -145,6 +158,12 @@ def test_export_to_an_impossible_folder_names_it(make_tree, payload, tmp_path):
     write(tmp_path, {"file": ""})
     with pytest.raises(common.Usage, match=f"-o {tmp_path}/file/out: cannot write there: Not a"):
         export.export(make_tree(), patchset.read(), tmp_path / "file" / "out")
+
+
+def test_a_set_has_a_cover_letter_of_its_own(make_tree, payload, tmp_path):
+    write(payload, {"series/cover-fixes": "only the fixes\n\nText.\n"})
+    cover, *_ = export.export(make_tree(), patchset.read(), tmp_path / "out")
+    assert "0/2] only the fixes" in cover.read_text()
 
 
 def test_export_from_a_copy_of_this_repository_inside_another(make_tree, payload, tmp_path):

@@ -44,13 +44,15 @@ def export(tree, patches, folder, below=()):
         mailed = []
         for patch, _ in repo.put_on(patches):
             repo.git("commit", "-q", "-F", "-", stdin=sign(patch.message, identity), env=env)
+            if patch.notes:
+                repo.git("notes", "add", "-m", patch.notes.removeprefix("---\n"), env=env)
             mailed.append(patch)
-        repo.git("config", "branch.base.description", (patchset.SERIES / "cover").read_text())
+        repo.git("config", "branch.base.description", _cover(patches).read_text())
         out = repo.folder / ".git" / "mails"
         # git's own default context and hunk placement: what reviewers are used to.
         process.run(["git", "format-patch", "-q", "--cover-letter", "--no-thread",
                      "--cover-from-description=subject", "--no-signature", "--zero-commit",
-                     f"--subject-prefix={_prefix(tree)}", f"-{len(mailed)}", "-o", out],
+                     "--notes", f"--subject-prefix={_prefix(tree)}", f"-{len(mailed)}", "-o", out],
                     cwd=repo.folder, env=env)
         cover, *_ = made = sorted(out.iterdir())
         cover.write_text(re.sub(r"(?m)^Date: .*", f"Date: {_mail_date(moment)}",
@@ -66,6 +68,13 @@ def export(tree, patches, folder, below=()):
         common.replace_file(path, data)
     common.say(f"  the mails apply to {tree}{_condition(tree, carried, beneath, mailed)}")
     return list(mails)
+
+
+def _cover(patches):
+    """The cover letter of the set that all patches are of, or else that of the whole series."""
+    kinds = {patch.kind for patch in patches}
+    own = patchset.SERIES / f"cover-{kinds.pop()}"
+    return own if not kinds and own.is_file() else patchset.SERIES / "cover"
 
 
 def _condition(tree, carried, beneath, mailed):

@@ -37,7 +37,9 @@ class Patch:
         path = SERIES / f"{name}.msg"
         if not path.is_file():
             raise common.Usage(f"series/order names {name}, but series/{name}.msg is missing")
-        self.message = path.read_text()
+        # What follows a line "---" is for the mail, and not committed.
+        self.message, cut, notes = path.read_text().partition("---\n")
+        self.notes = cut + notes
         self.subject = self.message.splitlines()[0]
         self.needs = [need for word in words if word.startswith("needs=")
                       for need in word[len("needs="):].split(",")]

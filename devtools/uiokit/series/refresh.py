@@ -63,7 +63,7 @@ def _commits(tree):
 def _read_back(tree, patch, commit, attributes, writes):
     """Add to `writes` what a commit makes of a patch: {path in this repository: bytes or None}."""
     message = _SIGN_OFF.sub("", tree.git("log", "-1", "--format=%B", commit)).rstrip() + "\n"
-    writes[patchset.SERIES / f"{patch.name}.msg"] = message.encode()
+    writes[patchset.SERIES / f"{patch.name}.msg"] = (message + patch.notes).encode()
     gone = {*patch.diffs(tree).values(), *(common.TOP / name for name in patch.added(tree))}
     names = tree.git("diff-tree", "-r", "--relative", "--no-commit-id", "--name-status",
                      commit).splitlines()

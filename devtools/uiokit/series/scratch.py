@@ -23,7 +23,7 @@ TAKE_BACK = types.SimpleNamespace(
 SPDK's copy of DPDK opens /dev/uioX later in pci_uio_alloc_resource(),
 so that a secondary process does not get there. The next patches replace
 that change. Restore the order that DPDK has.
-""")
+""", notes="")
 
 
 class ScratchRepository:

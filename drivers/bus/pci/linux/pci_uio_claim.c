@@ -3,18 +3,10 @@
  */
 
 /*
- * Who owns a UIO device.
+ * Refuse a UIO device that another primary process uses: closing /dev/uioX would stop its DMA.
  *
- * The owner holds a lock on a file of the device in sysfs, from before it opens /dev/uioX until
- * after it has closed it. The lock belongs to the open file: it ends when the process ends, however
- * that happens. A process that it forked has both files open as well: its end would stop DMA, so
- * that the device stays claimed until then.
- *
- * The file is the first of resource0 to resource5 that the device has: root alone may open it. Who
- * may open a file may lock it, and keep the device from being attached: all may open config space.
- *
- * An owner that takes no such lock is not seen: a program that is not DPDK, a DPDK without this
- * file, a process with another sysfs mounted, as a container with a network of its own has.
+ * A primary process locks a file of the device in sysfs before it opens /dev/uioX, and until it
+ * has closed it. The kernel releases the lock when the process exits.
  */
 
 #include <errno.h>
@@ -22,6 +14,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,24 +27,22 @@
 #include <rte_bus_pci.h>
 #include <rte_errno.h>
 #include <rte_pci.h>
-#include <rte_string_fns.h>
 
 #include "pci_init.h"
 #include "private.h"
 
-/* a device that this process owns, in memory of its own: the lock is no other's */
+/* an open UIO device; a device may be open twice, and outlive its struct rte_pci_device */
 struct pci_uio_claim {
-	TAILQ_ENTRY(pci_uio_claim) next;
-	struct rte_pci_addr addr;
-	int fd;             /* that holds the lock */
-	unsigned int files; /* how often this process has /dev/uioX open */
+	LIST_ENTRY(pci_uio_claim) next;
+	int uio_fd;
+	int lock_fd; /* -1 if the device could not be locked */
 };
 
-static TAILQ_HEAD(, pci_uio_claim) pci_uio_claims = TAILQ_HEAD_INITIALIZER(pci_uio_claims);
-/* a device may come or go in the thread of EAL that handles hotplug */
-static pthread_mutex_t pci_uio_claims_lock = PTHREAD_MUTEX_INITIALIZER;
+static LIST_HEAD(, pci_uio_claim) pci_uio_claims = LIST_HEAD_INITIALIZER(pci_uio_claims);
+/* a device may be hot-plugged in another thread */
+static pthread_mutex_t pci_uio_claims_mutex = PTHREAD_MUTEX_INITIALIZER;
 
-/* the process that locked the file, 0 when that cannot be known */
+/* process that holds the lock on a file, 0 if unknown: it may be in another PID namespace */
 static int
 pci_uio_lock_holder(int fd)
 {
@@ -62,190 +53,151 @@ pci_uio_lock_holder(int fd)
 	struct stat st;
 	FILE *f;
 
-	if (fstat(fd, &st) < 0)
-		return 0;
-	/* processes of PID namespaces that are not visible here are left out */
-	f = fopen("/proc/locks", "r");
-	if (f == NULL)
-		return 0;
-	while (holder == 0 && fgets(line, sizeof(line), f) != NULL) {
+	f = fopen("/proc/locks", "re");
+	if (f == NULL || fstat(fd, &st) < 0)
+		goto out;
+	while (fgets(line, sizeof(line), f) != NULL) {
 		if (sscanf(line, "%*d: FLOCK %*s %*s %d %x:%x:%" SCNu64, &pid, &dev_major,
 				&dev_minor, &inode) == 4 && inode == st.st_ino &&
 				dev_major == major(st.st_dev) && dev_minor == minor(st.st_dev))
 			holder = pid;
 	}
-	fclose(f);
-
+out:
+	if (f != NULL)
+		fclose(f);
 	return holder;
 }
 
-static void
-pci_uio_name_holder(int fd, char *text, size_t size)
+/* FD with which this process holds the lock on a file, -1 if there is none */
+static int
+pci_uio_own_lock(int fd)
 {
-	char path[64], comm[32];
-	FILE *f = NULL;
-	int pid;
+	struct pci_uio_claim *claim;
+	struct stat file, locked;
 
-	pid = pci_uio_lock_holder(fd);
-	if (pid == getpid()) {
-		strlcpy(text, "a process that this one forked", size);
-		return;
+	if (fstat(fd, &file) < 0)
+		return -1;
+	/* a device plugged at the address of another one has other files */
+	LIST_FOREACH(claim, &pci_uio_claims, next) {
+		if (fstat(claim->lock_fd, &locked) == 0 && locked.st_dev == file.st_dev &&
+				locked.st_ino == file.st_ino)
+			return claim->lock_fd;
 	}
-	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
-	if (pid != 0)
-		f = fopen(path, "r");
-	if (pid == 0)
-		strlcpy(text, "another process", size);
-	else if (f != NULL && fscanf(f, "%31[^\n]", comm) == 1)
-		snprintf(text, size, "process %d (%s)", pid, comm);
-	else
-		snprintf(text, size, "process %d, or one that it forked", pid);
-	if (f != NULL)
-		fclose(f);
+	return -1;
 }
 
-/* the file to lock, opened to read: sysfs may be read-only; -ENOENT when there is no BAR */
+/* Open the file to lock. Only root may open a resource file; any user could lock config. */
 static int
-pci_uio_open_lock(const struct rte_pci_device *dev)
+pci_uio_open_resource(const struct rte_pci_device *dev, char *path, size_t size)
 {
-	char path[PATH_MAX];
-	int i, fd = -ENOENT;
+	bool has_memory = false;
+	int i, fd = -1;
 
-	for (i = 0; i < PCI_MAX_RESOURCE && fd == -ENOENT; i++) {
-		snprintf(path, sizeof(path), "%s/" PCI_PRI_FMT "/resource%d",
-			rte_pci_get_sysfs_path(), dev->addr.domain, dev->addr.bus,
-			dev->addr.devid, dev->addr.function, i);
+	for (i = 0; i < PCI_MAX_RESOURCE; i++)
+		has_memory |= dev->mem_resource[i].phys_addr != 0;
+
+	errno = ENOENT;
+	for (i = 0; i < PCI_MAX_RESOURCE && fd < 0 && errno == ENOENT; i++) {
+		/* a memory BAR is going to be mapped, so that its file has to be accessible */
+		if (has_memory && dev->mem_resource[i].phys_addr == 0)
+			continue;
+		snprintf(path, size, "%s/" PCI_PRI_FMT "/resource%d", rte_pci_get_sysfs_path(),
+			dev->addr.domain, dev->addr.bus, dev->addr.devid, dev->addr.function, i);
 		fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd < 0)
-			fd = -errno;
 	}
-	if (fd < 0 && fd != -ENOENT)
-		PCI_LOG(ERR, "Cannot open %s: %s", path, strerror(-fd));
-
 	return fd;
 }
 
-/* lock the file, or say why not */
+/* Returns the FD that holds the lock, -1 if there is no lock, -EBUSY if another process has it. */
 static int
-pci_uio_lock(const struct rte_pci_device *dev, int fd)
+pci_uio_lock(const struct rte_pci_device *dev)
 {
-	char holder[96];
-	int ret;
+	char path[PATH_MAX] = "";
+	int fd, own, holder;
 
-	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-		return 0;
-
-	ret = errno == EWOULDBLOCK ? EBUSY : errno;
-	if (ret == EBUSY) {
-		pci_uio_name_holder(fd, holder, sizeof(holder));
-		PCI_LOG(ERR, "%s is in use by %s: it is left alone", dev->name, holder);
-	} else {
-		PCI_LOG(ERR, "Cannot lock a resource of %s: %s", dev->name, strerror(ret));
-	}
-
-	return -ret;
-}
-
-static struct pci_uio_claim *
-pci_uio_find_claim(const struct rte_pci_device *dev)
-{
-	struct pci_uio_claim *claim;
-
-	TAILQ_FOREACH(claim, &pci_uio_claims, next) {
-		if (rte_pci_addr_cmp(&claim->addr, &dev->addr) == 0)
+	fd = pci_uio_open_resource(dev, path, sizeof(path));
+	while (fd >= 0) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return fd;
+		if (errno != EINTR)
 			break;
 	}
-	return claim;
+	if (fd < 0 || errno != EWOULDBLOCK) {
+		/* the device can be used without this protection */
+		PCI_LOG(WARNING, "Cannot lock %s: %s; %s is not protected from other processes",
+			path, strerror(errno), dev->name);
+		if (fd >= 0)
+			close(fd);
+		return -1;
+	}
+
+	own = pci_uio_own_lock(fd);
+	/* may be a killed process that has not ended yet, as while it writes a core dump */
+	holder = own < 0 ? pci_uio_lock_holder(fd) : 0;
+	close(fd);
+	if (own >= 0)
+		return fcntl(own, F_DUPFD_CLOEXEC, 0);
+	if (holder > 0)
+		PCI_LOG(ERR, "%s is in use by process %d, not probing", dev->name, holder);
+	else
+		PCI_LOG(ERR, "%s is in use by another process, not probing", dev->name);
+	return -EBUSY;
 }
 
-/* claim a device for one more open of /dev/uioX */
-static int
-pci_uio_claim(const struct rte_pci_device *dev)
+int
+pci_uio_open(const struct rte_pci_device *dev, const char *devname)
 {
 	struct pci_uio_claim *claim;
-	int ret;
-
-	claim = pci_uio_find_claim(dev);
-	if (claim != NULL) {
-		/* a second lock of the file would be refused, as that of another process */
-		claim->files++;
-		return 0;
-	}
+	int ret = -EBUSY;
 
 	claim = malloc(sizeof(*claim));
 	if (claim == NULL)
 		return -ENOMEM;
-	claim->addr = dev->addr;
-	claim->files = 1;
-	claim->fd = pci_uio_open_lock(dev);
-	if (claim->fd < 0) {
-		/* without a BAR nobody can drive the device, and there is nothing to claim */
-		ret = claim->fd == -ENOENT ? 0 : claim->fd;
-		goto free;
-	}
-	ret = pci_uio_lock(dev, claim->fd);
-	if (ret < 0)
-		goto close;
-	TAILQ_INSERT_TAIL(&pci_uio_claims, claim, next);
 
-	return 0;
-
-close:
-	close(claim->fd);
-free:
-	free(claim);
-	return ret;
-}
-
-/* an open of /dev/uioX has ended; the claim ends with the last */
-static void
-pci_uio_unclaim(const struct rte_pci_device *dev)
-{
-	struct pci_uio_claim *claim;
-
-	claim = pci_uio_find_claim(dev);
-	if (claim == NULL || --claim->files > 0)
-		return;
-	TAILQ_REMOVE(&pci_uio_claims, claim, next);
-	/* not LOCK_UN: a process that was forked may have /dev/uioX open still */
-	close(claim->fd);
-	free(claim);
-}
-
-int
-pci_uio_open(struct rte_pci_device *dev, const char *devname)
-{
-	int fd = -1, ret;
-
-	pthread_mutex_lock(&pci_uio_claims_lock);
-	ret = pci_uio_claim(dev);
-	if (ret == 0) {
-		/* for a program that this process executes there is no claim either */
-		fd = open(devname, O_RDWR | O_CLOEXEC);
-		if (fd < 0) {
+	pthread_mutex_lock(&pci_uio_claims_mutex);
+	claim->lock_fd = pci_uio_lock(dev);
+	if (claim->lock_fd != -EBUSY) {
+		/* the higher FD: the kernel releases it first when the process exits */
+		ret = open(devname, O_RDWR | O_CLOEXEC);
+		if (ret < 0) {
 			ret = -errno;
-			pci_uio_unclaim(dev);
+			PCI_LOG(ERR, "Cannot open %s: %s", devname, strerror(errno));
 		}
-	} else if (ret == -EBUSY) {
-		fd = ret;
 	}
-	pthread_mutex_unlock(&pci_uio_claims_lock);
-	if (fd < 0) {
-		/* in most versions the bus makes errno the rte_errno of a probe */
+	if (ret >= 0) {
+		claim->uio_fd = ret;
+		LIST_INSERT_HEAD(&pci_uio_claims, claim, next);
+	} else {
+		if (claim->lock_fd >= 0)
+			close(claim->lock_fd);
+		free(claim);
+		/* for rte_bus_probe(), which does not return it */
 		errno = -ret;
 		rte_errno = -ret;
 	}
+	pthread_mutex_unlock(&pci_uio_claims_mutex);
 
-	return fd;
+	return ret;
 }
 
 void
-pci_uio_close(struct rte_pci_device *dev, int fd)
+pci_uio_close(int fd)
 {
-	/* this stops DMA: it comes before the claim on the device ends */
-	close(fd);
+	struct pci_uio_claim *claim;
 
-	pthread_mutex_lock(&pci_uio_claims_lock);
-	pci_uio_unclaim(dev);
-	pthread_mutex_unlock(&pci_uio_claims_lock);
+	pthread_mutex_lock(&pci_uio_claims_mutex);
+	LIST_FOREACH(claim, &pci_uio_claims, next) {
+		if (claim->uio_fd == fd)
+			break;
+	}
+	/* this stops DMA, so that the lock must end later */
+	close(fd);
+	if (claim != NULL) {
+		LIST_REMOVE(claim, next);
+		/* not LOCK_UN: a forked process may have both files still open */
+		if (claim->lock_fd >= 0)
+			close(claim->lock_fd);
+		free(claim);
+	}
+	pthread_mutex_unlock(&pci_uio_claims_mutex);
 }
