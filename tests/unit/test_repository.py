@@ -77,14 +77,3 @@ def test_diffs_carry_one_line_of_context():
             runs = re.findall(r"(?m)(?:^ .*\n)+", hunk.replace("\n\n", "\n \n"))
             wide += [f"{path.name}: {run!r}" for run in runs if run.count("\n") > 2]
     assert wide == []
-
-
-@pytest.mark.parametrize("variant", ["stock", "patched"])
-def test_output_in_the_guide_is_of_the_cases_that_there_are(variant):
-    source = (common.TOP / "app/test/test_pci_uio_secondary.c").read_text()
-    claims = set(re.findall(r'\t\{ "\w+", ((?:EXIT\()?"[^"]*")', source))
-    claims = {claim.replace('EXIT("', '"bus master and data flow survive a secondary that ')
-              .strip('"') for claim in claims}
-    output = (common.TOP / f"doc/guides/prog_guide/pci_uio_secondary_{variant}.txt").read_text()
-    shown = re.findall(r"(?m)^(?:not )?ok \d+ - (.*?)(?: \[[0-9a-f:.]*\].*)$", output)
-    assert set(shown) == claims

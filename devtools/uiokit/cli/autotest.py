@@ -15,7 +15,7 @@ _TEST = "pci_uio_secondary_autotest"
 
 # Enough to tell stock from patched; the rest is asked for.
 _SHORT = ("bring_up", "config_bytes", "fd_none", "exit_return", "exit_killed_attached",
-          "owner_cleared", "flow_no_queue", "control:")
+          "primary_cleared", "traffic_no_queue", "control:")
 # Before the bug a secondary had no config space; that came with it.
 _BEFORE_THE_BUG = [case for case in _SHORT if not case.startswith("config")]
 
