@@ -12,10 +12,12 @@
  * Names are those of the NVM Express Base Specification; section numbers are of revision 1.4.
  * Fields come as <REG>_<FIELD>_SHIFT and _MASK, the mask being that of the shifted down value:
  * see NVME_GET() and NVME_SET(). Everything on the wire is little endian.
+ * The arithmetic of queues is at the end, on values in the byte order of the CPU.
  * This file needs no DPDK header, so that it can be tested without EAL.
  */
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +26,8 @@
 /** Field value, masked and shifted into its place. */
 #define NVME_SET(value, field) (((uint32_t)(value) & field##_MASK) << field##_SHIFT)
 
+/** Versions in NVME_REG_VS. */
+#define NVME_VERSION(major, minor) ((uint32_t)(major) << 16 | (minor) << 8)
 /** PCI class code of an NVM Express I/O controller: mass storage, NVM, NVMe (2.1.5). */
 #define NVME_PCI_CLASS 0x010802
 /** Namespace ID that means all namespaces, or the controller (6.1.2). */
@@ -42,6 +46,7 @@ enum nvme_reg {
 	NVME_REG_AQA = 0x24,   /**< Admin Queue Attributes */
 	NVME_REG_ASQ = 0x28,   /**< Admin Submission Queue Base Address, 64 bits */
 	NVME_REG_ACQ = 0x30,   /**< Admin Completion Queue Base Address, 64 bits */
+	NVME_REG_CRTO = 0x68,  /**< Controller Ready Timeouts, where CAP.CRMS is not 0 (2.0) */
 	NVME_REG_DBS = 0x1000, /**< first doorbell: Submission Queue 0 Tail */
 };
 
@@ -56,17 +61,16 @@ enum nvme_cap {
 	NVME_CAP_CSS_SHIFT = 37,    /**< Command Sets Supported */
 	NVME_CAP_CSS_MASK = 0xff,
 	NVME_CAP_CSS_NVM = 1 << 0,  /**< NVM command set */
-	NVME_CAP_CSS_ADMIN = 1 << 7, /**< no I/O command set at all */
 	NVME_CAP_MPSMIN_SHIFT = 48, /**< Memory Page Size Minimum: 2^(12 + MPSMIN) bytes */
 	NVME_CAP_MPSMIN_MASK = 0xf,
+	NVME_CAP_CRMS_SHIFT = 59,   /**< Controller Ready Modes Supported (2.0) */
+	NVME_CAP_CRMS_MASK = 0x3,
 };
 
 /** Controller Configuration (3.1.5). */
 enum nvme_cc {
 	NVME_CC_EN_SHIFT = 0,      /**< Enable */
 	NVME_CC_EN_MASK = 0x1,
-	NVME_CC_CSS_SHIFT = 4,     /**< I/O Command Set Selected */
-	NVME_CC_CSS_MASK = 0x7,
 	NVME_CC_MPS_SHIFT = 7,     /**< Memory Page Size: 2^(12 + MPS) bytes */
 	NVME_CC_MPS_MASK = 0xf,
 	NVME_CC_SHN_SHIFT = 14,    /**< Shutdown Notification */
@@ -113,7 +117,6 @@ enum nvme_admin_opcode {
 enum nvme_nvm_opcode {
 	NVME_NVM_WRITE = 0x01,
 	NVME_NVM_READ = 0x02,
-	NVME_NVM_COMPARE = 0x05,
 };
 
 /** Controller or Namespace Structure of Identify (5.15.1). */
@@ -144,8 +147,6 @@ enum nvme_queue_cdw {
 enum nvme_log_cdw10 {
 	NVME_LOG_LID_SHIFT = 0,    /**< Log Page Identifier */
 	NVME_LOG_LID_MASK = 0xff,
-	NVME_LOG_RAE_SHIFT = 15,   /**< Retain Asynchronous Event */
-	NVME_LOG_RAE_MASK = 0x1,
 	NVME_LOG_NUMDL_SHIFT = 16, /**< Number of Dwords, lower half, 0's based */
 	NVME_LOG_NUMDL_MASK = 0xffff,
 };
@@ -186,22 +187,6 @@ enum nvme_cqe_dw3 {
 	NVME_CQE_SC_MASK = 0xff,
 	NVME_CQE_SCT_SHIFT = 25,  /**< Status Code Type */
 	NVME_CQE_SCT_MASK = 0x7,
-	NVME_CQE_DNR_SHIFT = 31,  /**< Do Not Retry */
-	NVME_CQE_DNR_MASK = 0x1,
-};
-
-/** Status Code Type (4.6.1). */
-enum nvme_sct {
-	NVME_SCT_GENERIC = 0,
-	NVME_SCT_COMMAND_SPECIFIC = 1,
-	NVME_SCT_MEDIA = 2,
-};
-
-/** Status Codes that the test looks at, of the type in their name (4.6.1.2). */
-enum nvme_sc {
-	NVME_SC_SUCCESS = 0x00,
-	NVME_SC_SPECIFIC_ASYNC_LIMIT = 0x05, /**< Asynchronous Event Request Limit Exceeded */
-	NVME_SC_MEDIA_COMPARE_FAILURE = 0x85,
 };
 
 /** Submission queue entry (4.2). */
@@ -242,22 +227,15 @@ struct nvme_id_ctrl {
 	char mn[40];       /**< Model Number, padded with spaces */
 	char fr[8];
 	uint8_t rsvd72[5];
-	uint8_t mdts;      /**< Maximum Data Transfer Size, 2^mdts pages; 0: no limit */
-	uint8_t rsvd78[10];
+	uint8_t rsvd77[11];
 	uint32_t rtd3e;    /**< RTD3 Entry Latency, in microseconds; bounds a shutdown */
-	uint8_t rsvd92[167];
-	uint8_t aerl;      /**< Asynchronous Event Request Limit, 0's based */
-	uint8_t frmw;
-	uint8_t lpa;
-	uint8_t elpe;      /**< Error Log Page Entries, 0's based */
-	uint8_t rsvd263[257];
-	uint16_t oncs;     /**< Optional NVM Command Support */
-	uint8_t rsvd522[3574];
+	uint8_t rsvd92[424];
+	uint32_t nn;       /**< Number of Namespaces: the highest identifier */
+	uint8_t rsvd520[3576];
 };
 static_assert(sizeof(struct nvme_id_ctrl) == 4096, "Identify data are 4096 bytes");
 static_assert(offsetof(struct nvme_id_ctrl, rtd3e) == 88, "RTD3E is at byte 88");
-static_assert(offsetof(struct nvme_id_ctrl, aerl) == 259, "AERL is at byte 259");
-static_assert(offsetof(struct nvme_id_ctrl, oncs) == 520, "ONCS is at byte 520");
+static_assert(offsetof(struct nvme_id_ctrl, nn) == 516, "NN is at byte 516");
 
 /** LBA Format of Identify Namespace (5.15.2.1). */
 struct nvme_lbaf {
@@ -271,34 +249,112 @@ static_assert(sizeof(struct nvme_lbaf) == 4, "an LBA format is 4 bytes");
 struct nvme_id_ns {
 	uint64_t nsze;      /**< Namespace Size, in blocks */
 	uint8_t rsvd8[18];
-	uint8_t flbas;      /**< Formatted LBA Size: format index 3:0 */
+	uint8_t flbas;      /**< Formatted LBA Size: format index 3:0, and its bits 5:4 in 6:5 */
 	uint8_t rsvd27[101];
-	struct nvme_lbaf lbaf[16];
-	uint8_t rsvd192[3904];
+	struct nvme_lbaf lbaf[64];
+	uint8_t rsvd384[3712];
 };
 static_assert(sizeof(struct nvme_id_ns) == 4096, "Identify data are 4096 bytes");
 static_assert(offsetof(struct nvme_id_ns, lbaf) == 128, "the LBA formats are at byte 128");
 
-/** Bit of nvme_id_ctrl.oncs: Compare is supported. */
-#define NVME_ONCS_COMPARE (1 << 0)
-/** Mask of nvme_id_ns.flbas: index of the LBA format. */
-#define NVME_FLBAS_INDEX_MASK 0xf
+/** Index of the LBA format in nvme_id_ns.flbas. */
+static inline uint8_t
+nvme_flbas_index(uint8_t flbas)
+{
+	return (flbas & 0xf) | (flbas >> 1 & 0x30);
+}
 
-/** Error Information log entry (5.14.1.1). */
-struct nvme_error_entry {
-	uint64_t error_count; /**< 0: the entry is not valid */
-	uint16_t sqid;
-	uint16_t cid;
-	uint16_t status;
-	uint16_t parameter;
-	uint64_t lba;
-	uint32_t nsid;
-	uint8_t vendor;
-	uint8_t trtype;
-	uint8_t rsvd30[2];
-	uint64_t specific;
-	uint8_t rsvd40[24];
+/** Bytes of an Error Information log entry (5.14.1.1). */
+#define NVME_ERROR_ENTRY_SIZE 64
+
+/** The two kinds of doorbell that a queue pair has. */
+enum nvme_doorbell {
+	NVME_DB_SQ_TAIL = 0,
+	NVME_DB_CQ_HEAD = 1,
 };
-static_assert(sizeof(struct nvme_error_entry) == 64, "an error log entry is 64 bytes");
+
+/** Index after @p index in a queue of @p size entries. */
+static inline uint16_t
+nvme_index_next(uint16_t index, uint16_t size)
+{
+	return index + 1u < size ? index + 1u : 0;
+}
+
+/**
+ * Whether a submission queue can take no more.
+ * One entry always stays unused, or a full queue would look like an empty one (4.1.2).
+ */
+static inline bool
+nvme_sq_is_full(uint16_t head, uint16_t tail, uint16_t size)
+{
+	return nvme_index_next(tail, size) == head;
+}
+
+/**
+ * Phase that a completion must carry to be new at @p head, after the host moved there (4.6).
+ * The controller inverts the phase each time it passes the end of the queue.
+ */
+static inline uint8_t
+nvme_phase_next(uint16_t head, uint8_t phase)
+{
+	return head == 0 ? !phase : phase;
+}
+
+/** Whether dword 3 of the completion at the head belongs to the current pass. */
+static inline bool
+nvme_cqe_is_new(uint32_t dw3, uint8_t phase)
+{
+	return NVME_GET(dw3, NVME_CQE_P) == phase;
+}
+
+/** Offset of a doorbell in BAR 0, for a doorbell stride as in CAP.DSTRD (3.1.24, 3.1.25). */
+static inline uint32_t
+nvme_doorbell_offset(uint16_t qid, enum nvme_doorbell which, uint8_t dstrd)
+{
+	return NVME_REG_DBS + ((2 * (uint32_t)qid + which) << (2 + dstrd));
+}
+
+/** Status Code Type and Status Code of a completion, as one number: type in the high byte. */
+static inline uint16_t
+nvme_cqe_status(uint32_t dw3)
+{
+	return (NVME_GET(dw3, NVME_CQE_SCT) << 8) | NVME_GET(dw3, NVME_CQE_SC);
+}
+
+/**
+ * Longest time that the controller may take to become ready or not ready, in ms (3.1.1).
+ * @param crto
+ *   Register CRTO, or 0 where CAP.CRMS says that there is none.
+ */
+static inline uint32_t
+nvme_ready_timeout_ms(uint64_t cap, uint32_t crto)
+{
+	const uint32_t to = NVME_GET(cap, NVME_CAP_TO), crwmt = crto & 0xffff;
+
+	/* One unit more than announced: 0 is a legal value, and it is rounded down. */
+	return ((crwmt > to ? crwmt : to) + 1) * 500;
+}
+
+/** How an Asynchronous Event Request completed. */
+struct nvme_event {
+	uint8_t type;
+	uint8_t info;
+	uint8_t lid;      /**< log page to read, which also lets the next event of this type come */
+	uint16_t status;  /**< as from nvme_cqe_status(); when not 0, there is no event */
+};
+
+/** Event in dwords 0 and 3 of a completion (5.2.1). */
+static inline struct nvme_event
+nvme_event_decode(uint32_t dw0, uint32_t dw3)
+{
+	struct nvme_event event = {
+		.type = NVME_GET(dw0, NVME_AER_TYPE),
+		.info = NVME_GET(dw0, NVME_AER_INFO),
+		.lid = NVME_GET(dw0, NVME_AER_LID),
+		.status = nvme_cqe_status(dw3),
+	};
+
+	return event;
+}
 
 #endif /* NVME_REGS_H */

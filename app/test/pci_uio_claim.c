@@ -3,77 +3,309 @@
  */
 
 /*
- * Who owns a device: other primaries want it. They share no memory with this one: the exit code
- * tells what came of it, and a line of output that one has the device.
+ * Other primaries that try to attach the device. They share no memory with this one: the exit code
+ * says what happened, and a line of output that one has the device.
  */
 
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
+#include <rte_bus.h>
+#include <rte_cycles.h>
+#include <rte_errno.h>
 #include <rte_pci.h>
 
 #include "test.h"
 #include "pci_uio_test.h"
 
-/* A race costs eight lives of a process: one race for so many secondaries that come and go. */
-#define RIVAL_RACE_EVERY 25
+/* Exit codes; 0: had the device, and kept bus master. */
+#define SECOND_FAILED 1
+#define SECOND_REFUSED 4   /* with EBUSY */
+#define SECOND_LOST 5      /* had the device, and bus master did not stay set */
+#define SECOND_TOO_EARLY 6 /* the claim ended before /dev/uioX of the first primary was closed */
+#define SECOND_LEAKS_FD 7  /* was refused, and has files of the device open */
 
-/* A primary of its own, in the same place; it keeps to itself what it need not share. */
+/* Lines of output. */
+#define SECOND_IS_READY "second primary is ready"
+#define SECOND_HAS_DEVICE "second primary has the device"
+
+/* A user and group without any privilege. */
+#define UNPRIVILEGED_ID 65534
+
+/* How long a second primary waits for its parent, and watches its own bus master bit. */
+#define SECOND_WAIT_S 60
+#define SECOND_WATCH_MS 50
+
+/* A race takes eight processes: one race for so many secondaries of the repeat case. */
+#define RACE_EVERY 25
+
+static const char *second_device;
+static struct rte_pci_device *second_pci;
+static volatile sig_atomic_t second_started;
+
+/* In a second primary. */
+
+static bool
+second_accept(struct rte_pci_device *pci)
+{
+	if (strcmp(pci->name, second_device) != 0)
+		return false;
+	second_pci = pci;
+	return true;
+}
+
+static void
+second_print(const char *text)
+{
+	printf("%s\n", text);
+	fflush(stdout);
+}
+
+static void
+second_on_start(int sig __rte_unused)
+{
+	second_started = 1;
+}
+
+/* Wait for the signal that starts a race. */
 static int
-rival_spawn(struct uio_dev *dev, unsigned int slot, const char *role)
+second_wait_start(void)
+{
+	int ms;
+
+	/* Not sigwait(): the signal may go to a thread of EAL, which does not block it. */
+	signal(SIGUSR1, second_on_start);
+	second_print(SECOND_IS_READY);
+	for (ms = 0; ms < SECOND_WAIT_S * 1000 && second_started == 0; ms++)
+		rte_delay_us_sleep(1000);
+
+	return second_started != 0 ? 0 : SECOND_FAILED;
+}
+
+static int
+second_open(const char *file, int flags)
+{
+	char path[PATH_MAX];
+
+	uio_sysfs_path(second_device, file, path, sizeof(path));
+	return open(path, flags | O_CLOEXEC);
+}
+
+/* Stay until the case is over. */
+static void
+second_stay(void)
+{
+	int s;
+
+	for (s = 0; s < SECOND_WAIT_S && !uio_is_orphan(); s++)
+		sleep(1);
+}
+
+/* Lock what a user without privilege may open of the device: config space, and more. */
+static int
+second_lock_all(void)
+{
+	bool has_config = false;
+	struct dirent *entry;
+	DIR *dir;
+	int fd;
+
+	if (setgroups(0, NULL) != 0 || setgid(UNPRIVILEGED_ID) != 0 ||
+			setuid(UNPRIVILEGED_ID) != 0)
+		return SECOND_FAILED;
+	dir = fdopendir(second_open(".", O_RDONLY | O_DIRECTORY));
+	if (dir == NULL)
+		return SECOND_FAILED;
+	while ((entry = readdir(dir)) != NULL) {
+		/* The file stays open, and locked. */
+		fd = second_open(entry->d_name, O_RDONLY);
+		if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+			has_config |= strcmp(entry->d_name, "config") == 0;
+	}
+	closedir(dir);
+	if (!has_config)
+		return SECOND_FAILED;
+	second_print(SECOND_IS_READY);
+	second_stay();
+
+	return 0;
+}
+
+/*
+ * Wait until the claim of the first primary ends. That must be the last thing to end: if the kernel
+ * closed /dev/uioX later, that would clear bus master for the next primary.
+ */
+static int
+second_wait_release(void)
+{
+	char file[] = "resource0";
+	uint16_t command = 0;
+	int config, claim = -1, ret = -1;
+
+	for (; claim < 0 && file[8] < '0' + PCI_MAX_RESOURCE; file[8]++)
+		claim = second_open(file, O_RDWR);
+	config = second_open("config", O_RDONLY);
+	if (config >= 0 && claim >= 0) {
+		second_print(SECOND_IS_READY);
+		alarm(SECOND_WAIT_S);
+		ret = flock(claim, LOCK_EX);
+		if (ret == 0 && pread(config, &command, sizeof(command), RTE_PCI_COMMAND) !=
+				sizeof(command))
+			ret = -1;
+		alarm(0);
+	}
+	close(claim);
+	close(config);
+	if (ret != 0)
+		return SECOND_FAILED;
+
+	return command & RTE_PCI_COMMAND_MASTER ? SECOND_TOO_EARLY : 0;
+}
+
+static bool
+second_keeps_bus_master(void)
+{
+	int ms, command;
+
+	for (ms = 0; ms < SECOND_WATCH_MS; ms += 5) {
+		command = uio_command_sysfs(second_device);
+		if (command < 0 || !(command & RTE_PCI_COMMAND_MASTER))
+			return false;
+		rte_delay_us_sleep(5000);
+	}
+	return true;
+}
+
+static int
+second_main(const char *role, const char *device)
+{
+	char part[64];
+	int ret = 0;
+
+	second_device = device;
+	if (strcmp(role, "second_primary_race") == 0)
+		ret = second_wait_start();
+	else if (strcmp(role, "second_primary_next") == 0)
+		ret = second_wait_release();
+	else if (strcmp(role, "second_primary_lock") == 0)
+		return second_lock_all();
+	if (ret != 0)
+		return ret;
+
+	uio_driver_register(second_accept, true);
+	rte_errno = 0;
+	rte_bus_probe();
+	if (second_pci == NULL) {
+		ret = rte_errno == EBUSY ? SECOND_REFUSED : SECOND_FAILED;
+		snprintf(part, sizeof(part), "/%s/", device);
+		return uio_count_fds(part, NULL, 0) == 0 ? ret : SECOND_LEAKS_FD;
+	}
+	if (!second_keeps_bus_master())
+		return SECOND_LOST;
+	if (strcmp(role, "second_primary_again") == 0) {
+		/* Mapped twice and unmapped once, it is still claimed. */
+		if (rte_pci_map_device(second_pci) != 0)
+			return SECOND_REFUSED;
+		rte_pci_unmap_device(second_pci);
+	}
+	second_print(SECOND_HAS_DEVICE);
+	if (strcmp(role, "second_primary") != 0 && strcmp(role, "second_primary_next") != 0)
+		second_stay();
+
+	return 0;
+}
+
+static const struct uio_role uio_claim_roles[] = {
+	{ .name = "second_primary", .program = second_main },
+	{ .name = "second_primary_hold", .program = second_main },
+	{ .name = "second_primary_again", .program = second_main },
+	{ .name = "second_primary_lock", .program = second_main },
+	{ .name = "second_primary_next", .program = second_main },
+	{ .name = "second_primary_race", .program = second_main },
+};
+UIO_REGISTER_ROLES(uio_claim_roles)
+
+/* In the primary. */
+
+/* Start a second primary. It keeps to itself what it need not share. */
+static int
+claim_spawn(struct uio_dev *dev, unsigned int slot, const char *role)
 {
 	const struct uio_spawn_args args = {
-		.prefix = "pci_uio_rival", .option = "--in-memory",
+		.prefix = "pci_uio_second_primary", .option = "--in-memory",
 	};
 
 	return uio_spawn(dev, slot, role, &args);
 }
 
-/* The same, and wait until it has said something. */
+/* The same, and wait for a line of its output. */
 static int
-rival_start(struct uio_dev *dev, unsigned int slot, const char *role, const char *text)
+claim_start(struct uio_dev *dev, unsigned int slot, const char *role, const char *text)
 {
-	int ret = rival_spawn(dev, slot, role);
+	int ret = claim_spawn(dev, slot, role);
 
-	if (ret == TEST_SUCCESS && !uio_wait_said(dev, slot, text))
+	if (ret == TEST_SUCCESS && !uio_wait_output(slot, text))
 		ret = uio_wait_end(dev, slot, -SIGKILL);
 
 	return ret;
 }
 
-/* Refused, and told by whom. */
+/* Start one that gets the device and ends. */
 static int
-rival_expect_refused(struct uio_dev *dev, unsigned int slot, pid_t owner)
+claim_expect_success(struct uio_dev *dev, unsigned int slot, const char *role)
+{
+	int ret = claim_spawn(dev, slot, role);
+
+	return ret == TEST_SUCCESS ? uio_wait_end(dev, slot, 0) : ret;
+}
+
+/* Wait for the end of one that is refused, and prints which process has the device. */
+static int
+claim_wait_refused(struct uio_dev *dev, unsigned int slot, pid_t holder)
 {
 	char process[32];
 	int ret;
 
-	ret = uio_wait_end(dev, slot, UIO_RIVAL_REFUSED);
-	snprintf(process, sizeof(process), "process %d,", owner);
-	if (ret == TEST_SUCCESS && !uio_has_said(slot, dev->pci->name, "is in use by", process)) {
-		uio_blame(slot);
-		ret = uio_not_ok("the rival to say who has the device", "no such line");
+	ret = uio_wait_end(dev, slot, SECOND_REFUSED);
+	snprintf(process, sizeof(process), "process %d,", holder);
+	if (ret == TEST_SUCCESS && !uio_output_has(slot, dev->name, "is in use by", process)) {
+		uio_show_output(slot);
+		ret = uio_not_ok("the second primary to say which process has the device",
+				"no such line");
 	}
-
 	return ret;
 }
 
-int
+static int
+claim_expect_refused(struct uio_dev *dev, unsigned int slot, pid_t holder)
+{
+	int ret = claim_spawn(dev, slot, "second_primary");
+
+	return ret == TEST_SUCCESS ? claim_wait_refused(dev, slot, holder) : ret;
+}
+
+static int
 uio_case_claim_refused(struct uio_dev *dev)
 {
 	const int watch = uio_watch_opens(dev->uio_path);
 	int opens, ret;
 
-	ret = rival_spawn(dev, 0, "rival");
+	ret = claim_spawn(dev, 0, "second_primary");
 	if (ret == TEST_SUCCESS)
-		uio_wait_said(dev, 0, NULL);
+		uio_wait_output(0, NULL);
 	opens = uio_count_opens(watch);
-	/* What it did to the device, before what it was to do. */
+	/* The state of the device first: it says more than an exit code. */
 	if (ret == TEST_SUCCESS)
 		ret = uio_check(dev);
 	if (ret == TEST_SUCCESS)
-		ret = rival_expect_refused(dev, 0, getpid());
+		ret = claim_wait_refused(dev, 0, getpid());
 	if (ret == TEST_SUCCESS && opens < 0)
 		ret = uio_not_ok("open() of /dev/uio* to be watched", "no watch");
 	if (ret == TEST_SUCCESS && opens > 0)
@@ -82,147 +314,148 @@ uio_case_claim_refused(struct uio_dev *dev)
 	return ret;
 }
 
-/* One has the device, and is killed; another one waits for that. */
+/* Run something while this process does not have the device, and map the device again after it. */
 static int
-rival_succeed(struct uio_dev *dev)
-{
-	int ret = rival_start(dev, 0, "rival_hold", UIO_RIVAL_HAS);
-
-	if (ret == TEST_SUCCESS)
-		ret = rival_spawn(dev, 1, "rival");
-	if (ret == TEST_SUCCESS)
-		ret = rival_expect_refused(dev, 1, uio_pid(0));
-	if (ret == TEST_SUCCESS)
-		ret = rival_spawn(dev, 2, "rival_next");
-	if (ret == TEST_SUCCESS && uio_wait_said(dev, 2, UIO_RIVAL_IS_READY))
-		uio_kill(0, SIGKILL);
-
-	return ret == TEST_SUCCESS ? uio_wait_end(dev, 2, 0) : ret;
-}
-
-/* A user who may read config space locks it: that is no claim. */
-static int
-rival_meet_nobody(struct uio_dev *dev)
-{
-	int ret = rival_start(dev, 0, "rival_nobody", UIO_RIVAL_IS_READY);
-
-	if (ret == TEST_SUCCESS)
-		ret = rival_spawn(dev, 1, "rival");
-
-	return ret == TEST_SUCCESS ? uio_wait_end(dev, 1, 0) : ret;
-}
-
-/* One has the device, and has mapped it twice, and unmapped once. */
-static int
-rival_meet_again(struct uio_dev *dev)
-{
-	int ret = rival_start(dev, 0, "rival_again", UIO_RIVAL_HAS);
-
-	if (ret == TEST_SUCCESS)
-		ret = rival_spawn(dev, 1, "rival");
-
-	return ret == TEST_SUCCESS ? rival_expect_refused(dev, 1, uio_pid(0)) : ret;
-}
-
-/* We have an I/O port of the device, the BARs are not mapped; then we have not even that. */
-static int
-rival_meet_port(struct uio_dev *dev)
-{
-	struct rte_pci_ioport port = { .dev = dev->pci };
-	int ret;
-
-	if (rte_pci_ioport_map(dev->pci, uio_first_bar(dev->pci), &port) != 0)
-		return uio_not_ok("rte_pci_ioport_map to work", "an error");
-	ret = rival_spawn(dev, 0, "rival");
-	if (ret == TEST_SUCCESS)
-		ret = rival_expect_refused(dev, 0, getpid());
-	rte_pci_ioport_unmap(&port);
-	if (ret == TEST_SUCCESS)
-		ret = rival_spawn(dev, 1, "rival");
-
-	return ret == TEST_SUCCESS ? uio_wait_end(dev, 1, 0) : ret;
-}
-
-/* All want the device at the same time: one gets it. */
-static int
-rival_race(struct uio_dev *dev)
-{
-	unsigned int slot, winners = 0, refused = 0;
-	int command, ret = TEST_SUCCESS;
-
-	for (slot = 0; slot < UIO_SLOTS && ret == TEST_SUCCESS; slot++)
-		ret = rival_spawn(dev, slot, "rival_race");
-	for (slot = 0; slot < UIO_SLOTS && ret == TEST_SUCCESS; slot++) {
-		if (!uio_wait_said(dev, slot, UIO_RIVAL_IS_READY))
-			ret = uio_wait_end(dev, slot, 0);
-	}
-	for (slot = 0; slot < UIO_SLOTS && ret == TEST_SUCCESS; slot++)
-		uio_kill(slot, SIGUSR1);
-	for (slot = 0; slot < UIO_SLOTS && ret == TEST_SUCCESS; slot++) {
-		if (uio_wait_said(dev, slot, UIO_RIVAL_HAS))
-			winners++;
-		else if (uio_wait_end(dev, slot, UIO_RIVAL_REFUSED) == TEST_SUCCESS)
-			refused++;
-	}
-	if (ret == TEST_SUCCESS && (winners != 1 || refused != UIO_SLOTS - 1))
-		ret = uio_not_ok("one rival to get the device", "%u, and %u were refused", winners,
-				refused);
-	/* The winner lives, all others have gone. */
-	command = uio_command_sysfs(dev->pci);
-	if (ret == TEST_SUCCESS && (command < 0 || !(command & RTE_PCI_COMMAND_MASTER)))
-		ret = uio_not_ok("COMMAND with bus master set", "COMMAND 0x%04x: bus master is lost",
-				command);
-	uio_reap();
-
-	return ret;
-}
-
-/* Without the device, which the flow needs; it is taken back whatever came of that. */
-static int
-rival_without_us(struct uio_dev *dev, int (*run)(struct uio_dev *dev), unsigned int times)
+claim_without_device(struct uio_dev *dev, int (*run)(struct uio_dev *dev), unsigned int times)
 {
 	int ret, back;
 
-	ret = uio_let_go(dev);
+	ret = uio_unmap(dev);
 	if (ret != TEST_SUCCESS)
 		return ret;
 	while (ret == TEST_SUCCESS && times-- > 0)
 		ret = run(dev);
 	uio_reap();
-	back = uio_take_back(dev);
+	back = uio_remap(dev);
 	if (back == TEST_SUCCESS)
 		back = uio_ready(dev);
 
 	return ret == TEST_SUCCESS ? back : ret;
 }
 
-int
+/* One has the device, and is killed; another one waits for that. */
+static int
+claim_kill_holder(struct uio_dev *dev)
+{
+	int ret = claim_start(dev, 0, "second_primary_hold", SECOND_HAS_DEVICE);
+
+	if (ret == TEST_SUCCESS)
+		ret = claim_expect_refused(dev, 1, uio_pid(0));
+	if (ret == TEST_SUCCESS)
+		ret = claim_spawn(dev, 2, "second_primary_next");
+	if (ret == TEST_SUCCESS && uio_wait_output(2, SECOND_IS_READY))
+		uio_kill(0, SIGKILL);
+
+	return ret == TEST_SUCCESS ? uio_wait_end(dev, 2, 0) : ret;
+}
+
+static int
 uio_case_claim_killed(struct uio_dev *dev)
 {
-	return rival_without_us(dev, rival_succeed, 1);
+	return claim_without_device(dev, claim_kill_holder, 1);
 }
 
-int
-uio_case_claim_no_privilege(struct uio_dev *dev)
+static int
+claim_against_lock(struct uio_dev *dev)
 {
-	return rival_without_us(dev, rival_meet_nobody, 1);
+	int ret = claim_start(dev, 0, "second_primary_lock", SECOND_IS_READY);
+
+	return ret == TEST_SUCCESS ? claim_expect_success(dev, 1, "second_primary") : ret;
 }
 
-int
+static int
+uio_case_unprivileged_lock(struct uio_dev *dev)
+{
+	return claim_without_device(dev, claim_against_lock, 1);
+}
+
+static int
+claim_against_remapped(struct uio_dev *dev)
+{
+	int ret = claim_start(dev, 0, "second_primary_again", SECOND_HAS_DEVICE);
+
+	return ret == TEST_SUCCESS ? claim_expect_refused(dev, 1, uio_pid(0)) : ret;
+}
+
+static int
 uio_case_claim_again(struct uio_dev *dev)
 {
-	return rival_without_us(dev, rival_meet_again, 1);
+	return claim_without_device(dev, claim_against_remapped, 1);
 }
 
-int
+/* This process has an I/O port of the device, and no BAR mapped; then not even that. */
+static int
+claim_against_port(struct uio_dev *dev)
+{
+	struct rte_pci_ioport port = { .dev = dev->pci };
+	int ret;
+
+	if (rte_pci_ioport_map(dev->pci, uio_first_bar(dev->pci), &port) != 0)
+		return uio_not_ok("rte_pci_ioport_map to work", "an error");
+	ret = claim_expect_refused(dev, 0, getpid());
+	rte_pci_ioport_unmap(&port);
+
+	return ret == TEST_SUCCESS ? claim_expect_success(dev, 1, "second_primary") : ret;
+}
+
+static int
 uio_case_claim_port(struct uio_dev *dev)
 {
-	return rival_without_us(dev, rival_meet_port, 1);
+	return claim_without_device(dev, claim_against_port, 1);
 }
 
-int
+static int
+claim_race(struct uio_dev *dev)
+{
+	unsigned int slot, winners = 0, refused = 0;
+	int command, ret = TEST_SUCCESS;
+
+	for (slot = 0; slot < UIO_SLOTS && ret == TEST_SUCCESS; slot++)
+		ret = claim_spawn(dev, slot, "second_primary_race");
+	for (slot = 0; slot < UIO_SLOTS && ret == TEST_SUCCESS; slot++) {
+		if (!uio_wait_output(slot, SECOND_IS_READY))
+			ret = uio_wait_end(dev, slot, 0);
+	}
+	for (slot = 0; slot < UIO_SLOTS && ret == TEST_SUCCESS; slot++)
+		uio_kill(slot, SIGUSR1);
+	for (slot = 0; slot < UIO_SLOTS && ret == TEST_SUCCESS; slot++) {
+		if (uio_wait_output(slot, SECOND_HAS_DEVICE))
+			winners++;
+		else if (uio_wait_end(dev, slot, SECOND_REFUSED) == TEST_SUCCESS)
+			refused++;
+	}
+	if (ret == TEST_SUCCESS && (winners != 1 || refused != UIO_SLOTS - 1))
+		ret = uio_not_ok("one second primary to get the device", "%u, and %u were refused",
+				winners, refused);
+	/* The winner still runs, all others have ended. */
+	command = uio_command_sysfs(dev->name);
+	if (ret == TEST_SUCCESS && (command < 0 || !(command & RTE_PCI_COMMAND_MASTER)))
+		ret = uio_not_ok("COMMAND with bus master set",
+				"COMMAND 0x%04x: bus master is lost", command);
+	uio_reap();
+
+	return ret;
+}
+
+static int
 uio_case_claim_race(struct uio_dev *dev)
 {
-	return rival_without_us(dev, rival_race,
-			(uio_settings.repeat + RIVAL_RACE_EVERY - 1) / RIVAL_RACE_EVERY);
+	return claim_without_device(dev, claim_race,
+			(uio_settings.repeat + RACE_EVERY - 1) / RACE_EVERY);
 }
+
+static const struct uio_case uio_claim_cases[] = {
+	{ .name = "claim_refused", .run = uio_case_claim_refused,
+		.claim = "bus master and traffic survive a second primary, which is refused" },
+	{ .name = "claim_killed", .run = uio_case_claim_killed,
+		.claim = "after its primary is killed, the next primary can claim the device" },
+	{ .name = "claim_unprivileged_lock", .run = uio_case_unprivileged_lock,
+		.claim = "an unprivileged lock on config space does not block a primary" },
+	{ .name = "claim_again", .run = uio_case_claim_again,
+		.claim = "a primary that maps the device twice and unmaps it once still has it" },
+	{ .name = "claim_port", .run = uio_case_claim_port,
+		.claim = "a primary with only an I/O port has the device until it unmaps that" },
+	{ .name = "claim_race", .flags = UIO_CASE_REPEAT, .run = uio_case_claim_race,
+		.claim = "of eight primaries that attach the device at once, one gets it" },
+};
+UIO_REGISTER_CASES(50, uio_claim_cases)

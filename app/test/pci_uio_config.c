@@ -2,6 +2,9 @@
  * Copyright(c) 2026 the dpdk-uio-secondary authors
  */
 
+/* What a secondary sees and does in config space. */
+
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,11 +19,44 @@
 #define CONFIG_CAP_POINTER 0x34
 #define CONFIG_HEADER_SIZE 0x40
 #define CONFIG_CONVENTIONAL_SIZE 256
+#define CONFIG_MAX 4096
+/* Cache Line Size: PCI Express devices ignore it, and all let it be written. */
+#define CONFIG_SCRATCH 0x0c
 
 /* Fills buffers: a byte that is still so was not touched. */
 #define UNTOUCHED 0xa5
 
+/* Capability as found by a walk. */
+struct uio_capability {
+	uint16_t id;
+	uint16_t offset;
+};
+
+/* An access that is not a register's: its result, and what it did to the buffer. */
+struct uio_odd_access {
+	int32_t ret;
+	int32_t outside; /* bytes that changed past the result */
+	int32_t wrong;   /* bytes in the result that differ from a plain read */
+};
+#define ODD_MAX 12
+
+/* Config space as one process sees it. */
+struct uio_config_view {
+	int32_t len;
+	uint8_t bytes[CONFIG_MAX];
+	struct uio_capability caps[48];
+	struct uio_capability ext_caps[64];
+	struct uio_odd_access odd[ODD_MAX];
+};
+
 static struct uio_config_view config_before, config_after;
+
+static struct uio_config_view *
+uio_peer_view(struct uio_peer *peer)
+{
+	RTE_BUILD_BUG_ON(sizeof(struct uio_config_view) > sizeof(peer->view));
+	return (struct uio_config_view *)peer->view;
+}
 
 static void
 uio_config_caps(struct rte_pci_device *pci, struct uio_config_view *view)
@@ -75,7 +111,7 @@ uio_config_odd(struct rte_pci_device *pci, struct uio_config_view *view)
 	uint8_t buf[16];
 	size_t i, j;
 
-	RTE_BUILD_BUG_ON(RTE_DIM(odd) != UIO_ODD_MAX);
+	RTE_BUILD_BUG_ON(RTE_DIM(odd) != ODD_MAX);
 	for (i = 0; i < RTE_DIM(odd); i++) {
 		struct uio_odd_access *access = &view->odd[i];
 
@@ -91,7 +127,7 @@ uio_config_odd(struct rte_pci_device *pci, struct uio_config_view *view)
 	}
 }
 
-void
+static void
 uio_config_look(struct rte_pci_device *pci, struct uio_config_view *view)
 {
 	memset(view, 0, sizeof(*view));
@@ -101,23 +137,23 @@ uio_config_look(struct rte_pci_device *pci, struct uio_config_view *view)
 	uio_config_odd(pci, view);
 }
 
-/* View of a secondary, between two of the primary. */
+/* The view of a secondary, between two of the primary. */
 static int
 uio_config_look_both(struct uio_dev *dev)
 {
 	int ret;
 
 	uio_config_look(dev->pci, &config_before);
-	ret = uio_come_and_go(dev, "read_config", 0);
+	ret = uio_run_secondary(dev, "read_config", 0);
 	uio_config_look(dev->pci, &config_after);
 
 	return ret;
 }
 
-int
+static int
 uio_case_config_bytes(struct uio_dev *dev)
 {
-	const struct uio_config_view *peer = &uio_shared->peers[0].config;
+	const struct uio_config_view *peer = uio_peer_view(&uio_shared->peers[0]);
 	char expected[64];
 	int i;
 
@@ -157,53 +193,43 @@ uio_config_compare_caps(const struct uio_capability *primary,
 	return TEST_SUCCESS;
 }
 
-int
+static int
 uio_case_config_caps(struct uio_dev *dev)
 {
 	if (uio_config_look_both(dev) != TEST_SUCCESS)
 		return TEST_FAILED;
 	if (config_before.caps[0].id == 0)
-		return uio_skip("%s has no capability", dev->pci->name);
+		return uio_skip("%s has no capability", dev->name);
 
-	return uio_config_compare_caps(config_before.caps, uio_shared->peers[0].config.caps,
-			RTE_DIM(config_before.caps));
+	return uio_config_compare_caps(config_before.caps,
+			uio_peer_view(&uio_shared->peers[0])->caps, RTE_DIM(config_before.caps));
 }
 
-/* Without extended config space there is no extended capability, which is not an error. */
 static int
-uio_config_expect_no_walk(const struct uio_config_view *view, const char *process)
-{
-	if (view->ext_caps[1].offset != 0)
-		return uio_not_ok("rte_pci_find_ext_capability to return 0 on 256 bytes",
-				"0x%x in the %s", view->ext_caps[1].offset, process);
-
-	return TEST_SUCCESS;
-}
-
-int
 uio_case_config_ext_caps(struct uio_dev *dev)
 {
+	const struct uio_config_view *peer = uio_peer_view(&uio_shared->peers[0]);
 	size_t i;
 
 	if (uio_config_look_both(dev) != TEST_SUCCESS)
 		return TEST_FAILED;
-	if (config_before.len <= CONFIG_CONVENTIONAL_SIZE) {
-		if (uio_config_expect_no_walk(&config_before, "primary") != TEST_SUCCESS)
-			return TEST_FAILED;
-		return uio_config_expect_no_walk(&uio_shared->peers[0].config, "secondary");
-	}
+	/* Without extended config space there is no extended capability, which is no error. */
+	if (config_before.len <= CONFIG_CONVENTIONAL_SIZE &&
+			(peer->ext_caps[1].offset != 0 || config_before.ext_caps[1].offset != 0))
+		return uio_not_ok("rte_pci_find_ext_capability to return 0 on 256 bytes",
+				"0x%x, 0x%x in the primary", peer->ext_caps[1].offset,
+				config_before.ext_caps[1].offset);
 	for (i = 0; i < RTE_DIM(config_before.ext_caps); i++) {
 		if (config_before.ext_caps[i].id != 0)
-			return uio_config_compare_caps(config_before.ext_caps,
-					uio_shared->peers[0].config.ext_caps,
+			return uio_config_compare_caps(config_before.ext_caps, peer->ext_caps,
 					RTE_DIM(config_before.ext_caps));
 	}
 
 	return uio_skip("%s has no extended capability: use e1000e or an NVMe with SR-IOV",
-			dev->pci->name);
+			dev->name);
 }
 
-int
+static int
 uio_case_config_odd(struct uio_dev *dev)
 {
 	const struct uio_odd_access *primary, *secondary;
@@ -212,9 +238,9 @@ uio_case_config_odd(struct uio_dev *dev)
 
 	if (uio_config_look_both(dev) != TEST_SUCCESS)
 		return TEST_FAILED;
-	for (i = 0; i < UIO_ODD_MAX; i++) {
+	for (i = 0; i < ODD_MAX; i++) {
 		primary = &config_before.odd[i];
-		secondary = &uio_shared->peers[0].config.odd[i];
+		secondary = &uio_peer_view(&uio_shared->peers[0])->odd[i];
 		snprintf(expected, sizeof(expected),
 				"access %zu to give %d as in the primary, and no stray byte", i,
 				primary->ret);
@@ -227,7 +253,7 @@ uio_case_config_odd(struct uio_dev *dev)
 	return TEST_SUCCESS;
 }
 
-/* The writes and reads of both processes; value is what is there, and is restored by the caller. */
+/* Writes and reads of both processes; the caller restores the register. */
 static int
 uio_config_write_both(struct uio_dev *dev, uint8_t from_primary, uint8_t from_secondary)
 {
@@ -237,43 +263,95 @@ uio_config_write_both(struct uio_dev *dev, uint8_t from_primary, uint8_t from_se
 	char expected[64];
 	int ret;
 
-	if (rte_pci_write_config(dev->pci, &value, sizeof(value), UIO_CONFIG_SCRATCH) < 0 ||
+	if (rte_pci_write_config(dev->pci, &value, sizeof(value), CONFIG_SCRATCH) < 0 ||
 			rte_pci_read_config(dev->pci, &value, sizeof(value),
-				UIO_CONFIG_SCRATCH) != sizeof(value))
+				CONFIG_SCRATCH) != sizeof(value))
 		return uio_not_ok("the primary to access Cache Line Size", "an error");
 	if (value != from_primary)
-		return uio_skip("%s does not let Cache Line Size be written", dev->pci->name);
+		return uio_skip("%s does not let Cache Line Size be written", dev->name);
 
-	ret = uio_spawn(dev, 0, "write_config", &args);
-	if (ret == TEST_SUCCESS)
-		ret = uio_wait_state(dev, 0, UIO_STATE_DONE);
+	ret = uio_start(dev, 0, "write_config", &args, UIO_STATE_DONE);
 	if (ret != TEST_SUCCESS)
 		return ret;
 	snprintf(expected, sizeof(expected), "the secondary to read 0x%02x", from_primary);
 	if (peer->result[0] != 1 || peer->result[1] != from_primary)
 		return uio_not_ok(expected, "0x%02x (%d bytes)", peer->result[1], peer->result[0]);
-	if (rte_pci_read_config(dev->pci, &value, sizeof(value), UIO_CONFIG_SCRATCH) != 1 ||
+	if (rte_pci_read_config(dev->pci, &value, sizeof(value), CONFIG_SCRATCH) != 1 ||
 			value != from_secondary) {
 		snprintf(expected, sizeof(expected), "the primary to read 0x%02x", from_secondary);
 		return uio_not_ok(expected, "0x%02x (the secondary's write returned %d)", value,
 				peer->result[2]);
 	}
-	uio_go(0);
-
-	return uio_wait_end(dev, 0, 0);
+	return uio_end(dev, 0, 0);
 }
 
-int
+static int
 uio_case_config_write(struct uio_dev *dev)
 {
 	uint8_t found = 0;
 	int ret;
 
-	if (rte_pci_read_config(dev->pci, &found, sizeof(found), UIO_CONFIG_SCRATCH) != 1)
+	if (rte_pci_read_config(dev->pci, &found, sizeof(found), CONFIG_SCRATCH) != 1)
 		return uio_not_ok("the primary to read Cache Line Size", "an error");
 	/* Legal sizes in dwords, in case the device looks at them, and neither what is there. */
 	ret = uio_config_write_both(dev, found == 16 ? 8 : 16, found == 32 ? 64 : 32);
-	rte_pci_write_config(dev->pci, &found, sizeof(found), UIO_CONFIG_SCRATCH);
+	rte_pci_write_config(dev->pci, &found, sizeof(found), CONFIG_SCRATCH);
 
 	return ret;
 }
+
+static int
+uio_read_config(struct uio_peer *peer, struct rte_pci_device *pci)
+{
+	uio_config_look(pci, uio_peer_view(peer));
+	return 0;
+}
+
+static int
+uio_read_config_loop(struct uio_peer *peer, struct rte_pci_device *pci)
+{
+	struct uio_config_view *view = uio_peer_view(peer);
+
+	uio_set_state(UIO_STATE_DONE);
+	while (peer->finish == 0 && !uio_is_orphan())
+		rte_pci_read_config(pci, view->bytes, sizeof(view->bytes), 0);
+	return 0;
+}
+
+/* See what the primary wrote, then write something else. */
+static int
+uio_write_config(struct uio_peer *peer, struct rte_pci_device *pci)
+{
+	uint8_t value = 0;
+
+	peer->result[0] = rte_pci_read_config(pci, &value, sizeof(value), CONFIG_SCRATCH);
+	peer->result[1] = value;
+	value = peer->arg;
+	peer->result[2] = rte_pci_write_config(pci, &value, sizeof(value), CONFIG_SCRATCH);
+	return 0;
+}
+
+static const struct uio_role uio_config_roles[] = {
+	{ .name = "read_config", .work = uio_read_config },
+	{ .name = "read_config_loop", .work = uio_read_config_loop },
+	{ .name = "write_config", .work = uio_write_config },
+};
+UIO_REGISTER_ROLES(uio_config_roles)
+
+static const struct uio_case uio_config_cases[] = {
+	{ .name = "config_bytes", .run = uio_case_config_bytes,
+		.claim = "a secondary reads the same config space as the primary" },
+	{ .name = "config_caps", .run = uio_case_config_caps,
+		.claim = "a secondary finds the same capabilities as the primary" },
+	{ .name = "config_ext_caps", .run = uio_case_config_ext_caps,
+		.claim = "a secondary finds the same extended capabilities as the primary" },
+	{ .name = "config_write", .run = uio_case_config_write,
+		.claim = "primary and secondary see each other's config writes" },
+	{ .name = "config_odd", .run = uio_case_config_odd,
+		.claim = "unaligned or out-of-range config reads give an error or a short count" },
+	{ .name = "exit_killed_reading", .flags = UIO_CASE_EXIT | UIO_CASE_KILL,
+		.role = "read_config_loop", .end = -SIGKILL,
+		.claim = "bus master and traffic survive a secondary that is killed while it reads "
+			"config space" },
+};
+UIO_REGISTER_CASES(20, uio_config_cases)

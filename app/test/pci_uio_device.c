@@ -2,6 +2,8 @@
  * Copyright(c) 2026 the dpdk-uio-secondary authors
  */
 
+/* The driver, which devices it takes, and their files. */
+
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -10,19 +12,25 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
+#include <rte_bus.h>
 #include <rte_byteorder.h>
+#include <rte_dev.h>
+#include <rte_devargs.h>
+#include <rte_eal.h>
 #include <rte_pci.h>
+#include <rte_string_fns.h>
 
 #include "test.h"
 #include "pci_uio_test.h"
 
-/* Bits of COMMAND that the test may change, and gives back. */
+/* Bits of COMMAND that the test may change, and restores. */
 #define COMMAND_INTX_DISABLE 0x400
 #define COMMAND_OURS (RTE_PCI_COMMAND_MASTER | COMMAND_INTX_DISABLE)
 
-/* Devices that may stand for all that are not NVMe: QEMU has them, and they do DMA. */
+/* NVMe, and devices of QEMU that do DMA and stand for all others. */
 static const struct rte_pci_id uio_ids[] = {
 	{
 		.class_id = NVME_PCI_CLASS,
@@ -37,7 +45,26 @@ static const struct rte_pci_id uio_ids[] = {
 	{ .vendor_id = 0 },
 };
 
+/*
+ * Drives of which no register may be read for some time after CC.EN 0: they hang. The same list
+ * as in other NVMe drivers.
+ */
+static const struct rte_pci_id uio_slow_ids[] = {
+	{ RTE_PCI_DEVICE(0x144d, 0xa821) }, { RTE_PCI_DEVICE(0x144d, 0xa822) },
+	{ RTE_PCI_DEVICE(0x144d, 0xa826) }, { RTE_PCI_DEVICE(0x1c58, 0x0003) },
+	{ RTE_PCI_DEVICE(0x1c58, 0x0023) }, { RTE_PCI_DEVICE(0x1c5f, 0x0540) },
+	{ .vendor_id = 0 },
+};
+#define UIO_SETTLE_MS 2500
+
+/* QEMU's controllers: what a doorbell write without a defined result does there is known. */
+static const struct rte_pci_id uio_emulated_ids[] = {
+	{ RTE_PCI_DEVICE(0x1b36, 0x0010) }, { RTE_PCI_DEVICE(0x8086, 0x5845) },
+	{ .vendor_id = 0 },
+};
+
 static bool (*uio_accept)(struct rte_pci_device *pci);
+int uio_remove_answer;
 
 static int
 uio_probe(struct rte_pci_driver *driver __rte_unused, struct rte_pci_device *pci)
@@ -52,7 +79,7 @@ uio_probe(struct rte_pci_driver *driver __rte_unused, struct rte_pci_device *pci
 static int
 uio_remove(struct rte_pci_device *pci __rte_unused)
 {
-	return 0;
+	return uio_remove_answer;
 }
 
 static struct rte_pci_driver uio_driver = {
@@ -77,12 +104,10 @@ uio_driver_unregister(void)
 	rte_pci_unregister(&uio_driver);
 }
 
-bool
-uio_driver_matches(const struct rte_pci_device *pci)
+static bool
+uio_has_id(const struct rte_pci_device *pci, const struct rte_pci_id *id)
 {
-	const struct rte_pci_id *id;
-
-	for (id = uio_ids; id->vendor_id != 0; id++) {
+	for (; id->vendor_id != 0; id++) {
 		if (id->class_id != RTE_CLASS_ANY_ID ? id->class_id == pci->id.class_id :
 				id->vendor_id == pci->id.vendor_id &&
 				id->device_id == pci->id.device_id)
@@ -91,21 +116,54 @@ uio_driver_matches(const struct rte_pci_device *pci)
 	return false;
 }
 
-void
-uio_sysfs_path(const struct rte_pci_device *pci, const char *file, char *path, size_t size)
+struct rte_pci_device *
+uio_find_pci(const char *name)
 {
-	snprintf(path, size, "%s/%s/%s", rte_pci_get_sysfs_path(), pci->name, file);
+	struct rte_pci_device *found = NULL;
+	struct rte_dev_iterator iterator;
+	struct rte_device *dev;
+
+	RTE_DEV_FOREACH(dev, "bus=pci", &iterator) {
+		if (strcmp(dev->name, name) == 0)
+			found = container_of(dev, struct rte_pci_device, device);
+	}
+	return found;
+}
+
+void
+uio_sysfs_path(const char *device, const char *file, char *path, size_t size)
+{
+	snprintf(path, size, "%s/%s/%s", rte_pci_get_sysfs_path(), device, file);
 }
 
 int
-uio_dev_path(const struct rte_pci_device *pci, char *path, size_t size)
+uio_sysfs_reset(const char *device)
+{
+	char path[PATH_MAX];
+	ssize_t len = -1;
+	int fd;
+
+	uio_sysfs_path(device, "reset", path, sizeof(path));
+	fd = open(path, O_WRONLY);
+	if (fd >= 0) {
+		len = write(fd, "1", 1);
+		close(fd);
+	}
+	printf("# %s: reset through sysfs: %s\n", device, len == 1 ? "done" : strerror(errno));
+
+	return len == 1 ? 0 : -1;
+}
+
+/* /dev/uioX of the device; -1 when it has none. */
+static int
+uio_dev_path(const char *device, char *path, size_t size)
 {
 	char dirname[PATH_MAX];
 	struct dirent *entry;
 	int ret = -1;
 	DIR *dir;
 
-	uio_sysfs_path(pci, "uio", dirname, sizeof(dirname));
+	uio_sysfs_path(device, "uio", dirname, sizeof(dirname));
 	dir = opendir(dirname);
 	if (dir == NULL)
 		return -1;
@@ -155,7 +213,8 @@ uio_count_fds(const char *part, char *what, size_t size)
 	return uio_count_fds_of("self", part, false, what, size);
 }
 
-pid_t
+/* Process, other than this, that has the file open; 0 when there is none. */
+static pid_t
 uio_holder(const char *path)
 {
 	struct dirent *entry;
@@ -205,6 +264,16 @@ uio_count_bars(const struct rte_pci_device *pci)
 }
 
 int
+uio_first_bar(const struct rte_pci_device *pci)
+{
+	int bar = 0;
+
+	while (bar < PCI_MAX_RESOURCE - 1 && pci->mem_resource[bar].phys_addr == 0)
+		bar++;
+	return bar;
+}
+
+int
 uio_watch_opens(const char *path)
 {
 	int watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
@@ -237,14 +306,14 @@ uio_count_opens(int watch)
 }
 
 int
-uio_command_sysfs(const struct rte_pci_device *pci)
+uio_command_sysfs(const char *device)
 {
 	char path[PATH_MAX];
 	uint16_t command;
 	ssize_t len;
 	int fd;
 
-	uio_sysfs_path(pci, "config", path, sizeof(path));
+	uio_sysfs_path(device, "config", path, sizeof(path));
 	fd = open(path, O_RDONLY);
 	if (fd < 0)
 		return -1;
@@ -255,21 +324,9 @@ uio_command_sysfs(const struct rte_pci_device *pci)
 }
 
 int
-uio_command_bus(const struct rte_pci_device *pci)
-{
-	uint16_t command;
-
-	if (rte_pci_read_config(pci, &command, sizeof(command), RTE_PCI_COMMAND) !=
-			sizeof(command))
-		return -1;
-
-	return rte_le_to_cpu_16(command);
-}
-
-int
 uio_command_restore(struct uio_dev *dev)
 {
-	int now = uio_command_sysfs(dev->pci);
+	int now = uio_command_sysfs(dev->name);
 	char path[PATH_MAX];
 	uint16_t command;
 	ssize_t len;
@@ -281,7 +338,7 @@ uio_command_restore(struct uio_dev *dev)
 	if (command == now)
 		return 0;
 
-	uio_sysfs_path(dev->pci, "config", path, sizeof(path));
+	uio_sysfs_path(dev->name, "config", path, sizeof(path));
 	fd = open(path, O_RDWR);
 	if (fd < 0)
 		return -1;
@@ -290,4 +347,240 @@ uio_command_restore(struct uio_dev *dev)
 	close(fd);
 
 	return len == sizeof(command) ? 0 : -1;
+}
+
+static struct uio_dev *uio_devices;
+static unsigned int *uio_devices_nb;
+
+/* Keep a device that was chosen. */
+static bool
+uio_accept_chosen(struct rte_pci_device *pci)
+{
+	unsigned int d;
+
+	for (d = 0; d < *uio_devices_nb; d++) {
+		if (strcmp(uio_devices[d].name, pci->name) != 0)
+			continue;
+		uio_devices[d].pci = pci;
+		uio_devices[d].mapped = true;
+		return true;
+	}
+	return false;
+}
+
+/* Whether this process can run the test at all. */
+static int
+uio_check_process(void)
+{
+	char config[PATH_MAX], path[PATH_MAX];
+
+	if (geteuid() != 0)
+		return uio_skip("not root, which /dev/uioX and IOVA need: run with sudo");
+	if (!rte_eal_has_hugepages())
+		return uio_skip("no hugepages: reserve some, e.g. dpdk-hugepages.py --setup 128M, "
+				"and run without --no-huge");
+	if (rte_eal_iova_mode() != RTE_IOVA_PA)
+		return uio_skip("IOVA are not physical addresses: run with --iova-mode=pa");
+	/* That the file exists is not enough: an earlier process may have left it. */
+	snprintf(config, sizeof(config), "%s/config", rte_eal_get_runtime_dir());
+	if (realpath(config, path) == NULL || uio_count_maps(path) == 0)
+		return uio_skip("no %s for secondaries to share: run without --in-memory and "
+				"--no-shconf", config);
+
+	return TEST_SUCCESS;
+}
+
+/* Why DMA would not reach the addresses that the test uses; false when it does. */
+static bool
+uio_iommu_translates(const char *device)
+{
+	char path[PATH_MAX], type[16] = "";
+	FILE *f;
+
+	uio_sysfs_path(device, "iommu_group/type", path, sizeof(path));
+	f = fopen(path, "r");
+	if (f == NULL)
+		return false;
+	if (fgets(type, sizeof(type), f) == NULL)
+		type[0] = '\0';
+	fclose(f);
+
+	return strncmp(type, "DMA", strlen("DMA")) == 0;
+}
+
+/*
+ * Stop a controller that an earlier process left enabled, before the attach sets bus master: its
+ * queues are in memory that is used for something else now. BAR 0 is mapped without /dev/uioX.
+ */
+static int
+uio_stop_stale(struct uio_dev *dev, struct rte_pci_device *pci)
+{
+	struct nvme_ctrl *ctrl = &dev->ctrl;
+	char path[PATH_MAX];
+	int fd, ret = -EIO;
+	void *bar;
+
+	uio_sysfs_path(dev->name, "resource0", path, sizeof(path));
+	fd = open(path, O_RDWR);
+	bar = mmap(NULL, NVME_REG_DBS, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (fd >= 0)
+		close(fd);
+	if (bar == MAP_FAILED)
+		return uio_not_ok("BAR 0 to be mapped", "%s: %s", path, strerror(errno));
+
+	ret = nvme_ctrl_init(ctrl, dev->name, bar, uio_settings.time_scale);
+	ctrl->settle_ms = uio_has_id(pci, uio_slow_ids) ? UIO_SETTLE_MS : 0;
+	if (ret != -ENODEV && NVME_GET(nvme_reg_read(ctrl, NVME_REG_CC), NVME_CC_EN)) {
+		printf("# %s: found enabled, CC 0x%08x CSTS 0x%08x: disabled before the attach\n",
+				dev->name, nvme_reg_read(ctrl, NVME_REG_CC),
+				nvme_reg_read(ctrl, NVME_REG_CSTS));
+		ret = nvme_disable(ctrl);
+	}
+	if (ret != 0 && ret != -ENOTSUP && uio_sysfs_reset(dev->name) == 0)
+		ret = nvme_disable(ctrl);
+	munmap(bar, NVME_REG_DBS);
+	ctrl->bar = NULL;
+
+	return ret == 0 || ret == -ENOTSUP ? TEST_SUCCESS :
+		uio_not_ok("a controller that stops before it is attached", "%s", ctrl->error);
+}
+
+/* Why a device that could be tested is not, or NULL. */
+static const char *
+uio_why_not(const struct rte_pci_device *pci)
+{
+	if (pci->device.driver != NULL && strcmp(pci->device.driver->name,
+			uio_driver.driver.name) != 0)
+		return pci->device.driver->name;
+	return pci->kdrv != RTE_PCI_KDRV_UIO_GENERIC ? "not uio_pci_generic" : NULL;
+}
+
+/* Take a device into the list, or say why the test must not run. */
+static int
+uio_choose(struct rte_pci_device *pci)
+{
+	const struct rte_devargs *args = pci->device.devargs;
+	struct uio_dev *dev = &uio_devices[*uio_devices_nb];
+	const char *why_not = uio_why_not(pci);
+	pid_t holder;
+
+	if (args != NULL && args->policy != RTE_DEV_ALLOWED)
+		return TEST_SUCCESS;
+	if (args == NULL) {
+		/* No allow list: a probe would take this device, and others. */
+		if (why_not == NULL || pci->kdrv == RTE_PCI_KDRV_VFIO ||
+				pci->kdrv == RTE_PCI_KDRV_IGB_UIO)
+			return uio_skip("%s is not named: name each device to test with -a, this "
+					"test resets it", pci->name);
+		return TEST_SUCCESS;
+	}
+	if (why_not != NULL && pci->device.driver == NULL && (pci->kdrv == RTE_PCI_KDRV_VFIO ||
+			pci->kdrv == RTE_PCI_KDRV_IGB_UIO))
+		return uio_skip("%s is bound to another driver than uio_pci_generic, and would be "
+				"attached as well: name only what is to be tested, with -a",
+				pci->name);
+	if (why_not != NULL) {
+		printf("# %s: not tested: bound to %s\n", pci->name, why_not);
+		return TEST_SUCCESS;
+	}
+
+	memset(dev, 0, sizeof(*dev));
+	strlcpy(dev->name, pci->name, sizeof(dev->name));
+	if (uio_dev_path(dev->name, dev->uio_path, sizeof(dev->uio_path)) != 0 ||
+			uio_command_sysfs(dev->name) < 0)
+		return uio_skip("%s has no /dev/uioX, or its config space is not readable: bind it "
+				"again, dpdk-devbind.py -b uio_pci_generic %s", dev->name,
+				dev->name);
+	holder = uio_holder(dev->uio_path);
+	if (holder != 0)
+		return uio_skip("%s is in use: process %d has %s open; end it, or name another "
+				"device with -a", dev->name, (int)holder, dev->uio_path);
+	if (*uio_devices_nb == UIO_DEVICES_MAX)
+		return uio_skip("more than %u devices: name fewer, with -a", UIO_DEVICES_MAX);
+	dev->pci = pci;
+	dev->is_nvme = pci->id.class_id == NVME_PCI_CLASS;
+	dev->emulated = uio_has_id(pci, uio_emulated_ids);
+	dev->command_found = uio_command_sysfs(dev->name);
+	(*uio_devices_nb)++;
+	if (!dev->is_nvme)
+		return TEST_SUCCESS;
+	if (uio_iommu_translates(dev->name))
+		snprintf(dev->unsuitable, sizeof(dev->unsuitable), "the IOMMU translates addresses "
+				"of %s: boot with iommu=pt", dev->name);
+
+	return uio_stop_stale(dev, pci);
+}
+
+/* List the devices to test, before anything is opened. */
+static int
+uio_choose_all(void)
+{
+	struct rte_dev_iterator iterator;
+	struct rte_pci_device *pci;
+	struct rte_device *dev;
+	int ret = TEST_SUCCESS;
+
+	*uio_devices_nb = 0;
+	RTE_DEV_FOREACH(dev, "bus=pci", &iterator) {
+		pci = container_of(dev, struct rte_pci_device, device);
+		if (ret == TEST_SUCCESS && uio_has_id(pci, uio_ids))
+			ret = uio_choose(pci);
+	}
+	if (ret == TEST_SUCCESS && *uio_devices_nb == 0)
+		ret = uio_skip("no NVMe drive on uio_pci_generic is named: "
+				"modprobe uio_pci_generic, dpdk-devbind.py -b uio_pci_generic BDF, "
+				"and name it with -a BDF");
+
+	return ret;
+}
+
+/* Find what works of a controller, and stop it. What fails here, uio_ready() tries again. */
+static void
+uio_inspect(struct uio_dev *dev)
+{
+	const uint32_t settle_ms = dev->ctrl.settle_ms;
+	int ret;
+
+	ret = nvme_ctrl_init(&dev->ctrl, dev->name, dev->pci->mem_resource[0].addr,
+			uio_settings.time_scale);
+	dev->ctrl.settle_ms = settle_ms;
+	if (ret == 0 && dev->unsuitable[0] == '\0')
+		ret = nvme_bring_up(&dev->ctrl);
+	if (ret == -ENOTSUP)
+		strlcpy(dev->unsuitable, dev->ctrl.error, sizeof(dev->unsuitable));
+	if (nvme_disable(&dev->ctrl) != 0 || (ret != 0 && ret != -ENOTSUP))
+		printf("# %s\n", dev->ctrl.error);
+}
+
+int
+uio_devices_attach(struct uio_dev *devices, unsigned int *nb)
+{
+	unsigned int d;
+	int ret;
+
+	uio_devices = devices;
+	uio_devices_nb = nb;
+	*nb = 0;
+	uio_driver_register(uio_accept_chosen, true);
+	ret = uio_check_process();
+	if (ret != TEST_SUCCESS)
+		return ret;
+	rte_bus_scan();
+	ret = uio_choose_all();
+	if (ret != TEST_SUCCESS) {
+		*nb = 0;
+		return ret;
+	}
+	rte_bus_probe();
+	for (d = 0; d < *nb && ret == TEST_SUCCESS; d++) {
+		/* An earlier run in this process has probed it, and unmapped it. */
+		if (!devices[d].mapped && devices[d].pci->device.driver != NULL)
+			devices[d].mapped = rte_pci_map_device(devices[d].pci) == 0;
+		if (!devices[d].mapped)
+			ret = uio_not_ok("the primary to attach the device", "no probe of %s",
+					devices[d].name);
+		else if (devices[d].is_nvme)
+			uio_inspect(&devices[d]);
+	}
+	return ret;
 }

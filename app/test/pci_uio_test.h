@@ -11,107 +11,92 @@
  *
  * The primary runs the cases. What a case wants a secondary to do is a role: the same program,
  * started again with UIO_ENV_ROLE set, attaches the device, does its part, reports in shared
- * memory, and ends when it is told to, in the way that the role is about.
+ * memory, waits for uio_finish(), and ends in the way that the role is about.
+ *
+ * Cases and roles come in tables. A file adds its own with UIO_REGISTER_CASES() and
+ * UIO_REGISTER_ROLES(), so that a patch that changes the bus driver can bring its cases as one
+ * more file.
  */
 
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <sys/types.h>
 
 #include <rte_bus_pci.h>
 #include <rte_common.h>
+#include <rte_pci.h>
 #include <bus_pci_driver.h>
 
-#include "nvme_flow.h"
+#include "nvme_ctrl.h"
 
 /** Prefix of the environment variables that the test reads. */
 #define UIO_ENV "PCI_UIO_SECONDARY_"
-/** Set in a secondary: "role,slot,device". */
+/** Set in a secondary: "role,slot,device,parent". */
 #define UIO_ENV_ROLE UIO_ENV "ROLE"
 /** Row of do_recursive_call() in test.c. */
 #define UIO_RECURSIVE_ACTION "run_pci_uio_secondary"
 /** Secondaries that live at the same time. */
 #define UIO_SLOTS 8
 #define UIO_DEVICES_MAX 8
-#define UIO_CONFIG_MAX 4096
-/** Config register that no PCI Express device acts upon, and all let write: Cache Line Size. */
-#define UIO_CONFIG_SCRATCH 0x0c
-/** Where a role looks for devices that shall find none. */
+/** A folder of devices that does not exist. */
 #define UIO_NO_SYSFS "/nonexistent"
 
 /** Settings, from the environment. */
 struct uio_settings {
 	const char *cases;    /**< comma-separated substrings of names or claims, NULL for all */
-	uint32_t repeat;      /**< how often a secondary comes and goes */
+	uint32_t repeat;      /**< secondaries in the repeat case */
 	uint32_t time_scale;  /**< factor on all deadlines */
-	bool write;           /**< the media may be written */
-	bool verbose;         /**< show the output of all secondaries */
+	uint32_t write;       /**< 1: the media may be written */
+	uint32_t undefined;   /**< 1: doorbells may be written without a defined result */
+	uint32_t verbose;     /**< 1: show the output of all secondaries */
 };
 extern struct uio_settings uio_settings;
-/** Read the environment; 0, or -1 after having listed what may be set: pci_uio_settings.c */
-int uio_settings_read(void);
 
-/** Queue pairs: the flow's, and those that a case or uio_check() makes. */
-#define UIO_QID_FLOW 1
+/** Deadline in @p ms, scaled for slow machines. */
+static inline uint64_t
+uio_deadline(uint32_t ms)
+{
+	return nvme_deadline(ms * uio_settings.time_scale);
+}
+
+/** Queue pairs: the one of the traffic, and those that a case or uio_check() creates. */
+#define UIO_QID_TRAFFIC 1
 #define UIO_QID_A 2
 #define UIO_QID_B 3
 
-/** How far a secondary is. Later states include the earlier ones. */
+/** Commands of the traffic that are in flight at a time, each with a place on the drive. */
+#define UIO_DEPTH 16
+/** Index of one more place, with data that do not change while the traffic runs. */
+#define UIO_PLACE_FIXED UIO_DEPTH
+#define UIO_PLACES (UIO_DEPTH + 1)
+
+/** How far a secondary is. Later states include the earlier ones, but for the flag. */
 enum uio_state {
 	UIO_STATE_NONE,
 	UIO_STATE_STARTED,   /**< EAL is up, nothing attached yet */
 	UIO_STATE_ATTACHING, /**< BARs are mapped, the probe has not returned */
-	UIO_STATE_REFUSED,   /**< the probe is over, without the device */
 	UIO_STATE_ATTACHED,
 	UIO_STATE_DONE,      /**< the role did its work */
-};
-
-/** Capability as found by a walk. */
-struct uio_capability {
-	uint16_t id;
-	uint16_t offset;
-};
-
-/** Access to config space that is not a register's: its result, and what it did to the buffer. */
-struct uio_odd_access {
-	int32_t ret;
-	int32_t outside; /**< bytes that changed past the result */
-	int32_t wrong;   /**< bytes in the result that differ from a plain read */
-};
-#define UIO_ODD_MAX 12
-
-/** Config space as one process sees it. */
-struct uio_config_view {
-	int32_t len;
-	uint8_t bytes[UIO_CONFIG_MAX];
-	struct uio_capability caps[48];
-	struct uio_capability ext_caps[64];
-	struct uio_odd_access odd[UIO_ODD_MAX];
-};
-
-/** An I/O port that came and went: what the calls returned, fds on /dev/uio* with it and after. */
-struct uio_port_view {
-	int32_t mapped;
-	int32_t fds;
-	int32_t unmapped;
-	int32_t fds_after;
+	UIO_STATE_NOT_ATTACHED = 0x100, /**< the probe is over, without the device */
 };
 
 /** One secondary, in shared memory. */
 struct uio_peer {
 	volatile uint32_t state;   /**< enum uio_state, written by the secondary */
-	volatile uint32_t go;      /**< written by the primary: end now */
+	volatile uint32_t finish;  /**< written by the primary: end now */
+	volatile uint32_t step;    /**< written by the primary: go on with the next part */
 	volatile uint32_t reads;   /**< reads done by a role that does I/O */
 	uint32_t arg;              /**< of the role, written by the primary before it starts */
+	uint32_t attach_us;        /**< duration of the attach */
 	int32_t result[4];         /**< of the role */
 	int32_t uio_fds;           /**< fds on /dev/uio* after the attach */
 	int32_t device_fds;        /**< fds on files of the device in sysfs */
 	int32_t device_maps;       /**< mappings of its BARs */
 	int32_t device_bars;       /**< BARs that have an address */
-	struct uio_config_view config;
-	struct uio_port_view port;
-	char what[256];            /**< of result, or of the fds: text for messages */
+	char what[256];            /**< first of those fds, or an error of the role */
+	uint64_t view[1024];       /**< of a role that reports more: struct uio_config_view */
 };
 
 /** Shared memory, by its memzone. */
@@ -120,32 +105,127 @@ struct uio_shared {
 	uint64_t bar_len;
 	uint32_t nsid;             /**< for roles that do I/O */
 	uint32_t block_size;
-	uint64_t lba;              /**< that they read */
+	uint64_t lba;              /**< place that they read, UIO_PLACE_FIXED */
 	struct uio_peer peers[UIO_SLOTS];
 };
 #define UIO_SHARED_MZ "pci_uio_secondary"
 
+/** Commands that are always in flight while secondaries attach and end: pci_uio_health.c */
+struct uio_traffic {
+	bool running;
+	uint16_t depth;
+	uint16_t in_flight;
+	struct nvme_qpair qp;
+	struct nvme_mem data;      /**< a buffer for each command */
+	struct nvme_mem reference; /**< what each place must contain, and zeroes at the end */
+	uint64_t lba[UIO_PLACES];
+	uint32_t sequence;         /**< of the data that are written */
+	bool writing[UIO_DEPTH];   /**< the command in flight is a Write */
+	uint32_t reads;            /**< completed, with the right data */
+	uint64_t deadline;         /**< of the next completion */
+	uint64_t look_at_status;
+	char error[256];           /**< first failure since the last recovery */
+};
+
 /** A device under test, in the primary. */
 struct uio_dev {
 	struct rte_pci_device *pci;
+	char name[PCI_PRI_STR_SIZE + 1];
 	char uio_path[64];         /**< /dev/uioX */
 	uint16_t command_found;    /**< COMMAND before the test touched it */
-	bool is_nvme;
-	bool in_use;               /**< attached, so that it is to be left as it was found */
+	bool is_nvme;              /**< a controller that must be left disabled */
+	bool emulated;             /**< undefined doorbell writes have a known result */
+	bool mapped;
 	bool dead;                 /**< could not be recovered: no further tries */
-	/* The NVMe flow: see uio_flow_step(). */
-	bool flowing;
-	uint64_t next_read;        /**< when the next step is due */
+	bool keeps_bus_master;     /**< this kernel does not clear the bit: exits show nothing */
+	bool placed;               /**< the places of the traffic are chosen */
+	bool written;              /**< zeroes are owed to the places */
+	char unsuitable[256];      /**< why NVMe cases are skipped, or empty */
+	char not_written[256];     /**< why nothing is written, or empty */
 	struct nvme_ctrl ctrl;
-	struct nvme_qpair ioq;
-	struct nvme_mem data;      /**< what the last read brought */
-	struct nvme_mem reference; /**< what it must be equal to */
-	struct nvme_mem saved;     /**< what was there before the test wrote */
-	uint64_t lba;              /**< that is read all the time */
-	uint32_t reads;
-	bool written;
-	char flow_error[256];      /**< first failure of the flow in this case */
+	struct uio_traffic traffic;
 };
+
+/* Cases and roles. */
+
+/** A case needs a drive with which I/O is possible. */
+#define UIO_CASE_NVME (1u << 0)
+/** A case shows nothing where the kernel does not clear bus master. */
+#define UIO_CASE_EXIT (1u << 1)
+/** A case takes the longer, the higher uio_settings.repeat is. */
+#define UIO_CASE_REPEAT (1u << 2)
+/** The attach of the secondary must fail. */
+#define UIO_CASE_FAILS (1u << 3)
+/** The secondary is killed when it has attached. */
+#define UIO_CASE_KILL (1u << 4)
+/** Nothing may open /dev/uioX while the secondary lives. */
+#define UIO_CASE_NO_OPEN (1u << 5)
+/** A case differs from another one in how a process ends: beside a drive, not on other devices. */
+#define UIO_CASE_END (1u << 6)
+
+/** What an attach goes through. */
+enum uio_attach {
+	UIO_ATTACH_PROBE = 0, /**< rte_bus_probe() after rte_eal_init() */
+	UIO_ATTACH_INIT,      /**< rte_eal_init(), as with a driver that is linked in */
+	UIO_ATTACH_HOTPLUG,   /**< rte_eal_hotplug_add(), which asks the primary */
+};
+
+/** A case: run() does it, or it is a row that says what one secondary does. */
+struct uio_case {
+	const char *name;
+	const char *claim;
+	uint32_t flags;
+	int (*run)(struct uio_dev *dev);
+	/* Without run(), a secondary attaches and ends; then come check() and uio_check(). */
+	const char *role;
+	const char *option;        /**< of EAL */
+	const char *allow;         /**< device instead of the one under test */
+	int end;                   /**< exit code, or negative signal number */
+	int (*check)(struct uio_dev *dev); /**< of uio_shared->peers[0] */
+};
+
+/** What a secondary does, before, after and instead of attaching. */
+struct uio_role {
+	const char *name;
+	enum uio_attach attach;
+	int (*before)(struct uio_peer *peer);
+	int (*work)(struct uio_peer *peer, struct rte_pci_device *pci);
+	int (*end)(void);
+	int (*program)(const char *role, const char *device); /**< instead of all: own primary */
+	bool kill_in_probe;
+	bool leave_unmapped;
+	bool all_devices;          /**< attach every device that is allowed */
+};
+
+struct uio_case_table {
+	TAILQ_ENTRY(uio_case_table) next;
+	unsigned int order;
+	const struct uio_case *cases;
+	unsigned int cases_nb;
+	const struct uio_role *roles;
+	unsigned int roles_nb;
+};
+void uio_register_table(struct uio_case_table *table);
+/** The role of a name, or NULL. */
+const struct uio_role *uio_find_role(const char *name);
+
+/** Add cases to the test; those of the lowest order run first. */
+#define UIO_REGISTER_CASES(position, table) \
+RTE_INIT(uio_register_##table) \
+{ \
+	static struct uio_case_table entry = { \
+		.order = position, .cases = table, .cases_nb = RTE_DIM(table), \
+	}; \
+	uio_register_table(&entry); \
+}
+
+/** Add roles. */
+#define UIO_REGISTER_ROLES(table) \
+RTE_INIT(uio_register_##table) \
+{ \
+	static struct uio_case_table entry = { .roles = table, .roles_nb = RTE_DIM(table) }; \
+	uio_register_table(&entry); \
+}
 
 /* Verdicts: test_pci_uio_secondary.c */
 
@@ -155,75 +235,85 @@ int uio_not_ok(const char *expected, const char *got, ...);
 /** Skip the case, for a reason that says what would let it run. */
 __rte_format_printf(1, 2)
 int uio_skip(const char *reason, ...);
+/** A signal that asks the test to end, or 0. */
+int uio_signal(void);
+/** Call for each device under test. */
+struct uio_dev *uio_next_device(const struct uio_dev *dev);
 
 /* Devices: pci_uio_device.c */
 
+/** Answer of the driver's remove(), in this process. */
+extern int uio_remove_answer;
 /** Register the driver; @p accept is asked about each device, its BARs mapped or not. */
 void uio_driver_register(bool (*accept)(struct rte_pci_device *pci), bool map);
 void uio_driver_unregister(void);
-/** Whether the driver would take this device. */
-bool uio_driver_matches(const struct rte_pci_device *pci);
-/** Path of a file of the device in sysfs. */
-void uio_sysfs_path(const struct rte_pci_device *pci, const char *file, char *path, size_t size);
-/** /dev/uioX of the device; -1 when it has none. */
-int uio_dev_path(const struct rte_pci_device *pci, char *path, size_t size);
-/** Process, other than this, that has the file open; 0 when there is none. */
-pid_t uio_holder(const char *path);
+/** Find the devices to test and attach them; skips the test when there is none. */
+int uio_devices_attach(struct uio_dev *devices, unsigned int *nb);
+/** The device of this name on the bus, or NULL. */
+struct rte_pci_device *uio_find_pci(const char *name);
+/** Path of a file of a device in sysfs. */
+void uio_sysfs_path(const char *device, const char *file, char *path, size_t size);
+/** Reset the device through sysfs; -1 when that is not possible. */
+int uio_sysfs_reset(const char *device);
 /** fds of this process on files whose path contains @p part; names the first in @p what. */
 int uio_count_fds(const char *part, char *what, size_t size);
 /** Mappings of this process of files whose path contains @p part. */
 int uio_count_maps(const char *part);
 /** Memory BARs of the device that have an address in this process. */
 int uio_count_bars(const struct rte_pci_device *pci);
+/** BAR that rte_pci_ioport_map() takes; a memory BAR as well, so that any device will do. */
+int uio_first_bar(const struct rte_pci_device *pci);
 /** Watch for open() of the file, from now on; -1 when that is not possible. */
 int uio_watch_opens(const char *path);
-/** Times that the file was opened since; ends the watch. -1 when it cannot be told. */
+/** Times that the file was opened since; ends the watch. -1 when it is not known. */
 int uio_count_opens(int watch);
 /** COMMAND as read through sysfs, -1 if that fails. */
-int uio_command_sysfs(const struct rte_pci_device *pci);
-/** COMMAND as read through rte_pci_read_config(), -1 if that fails. */
-int uio_command_bus(const struct rte_pci_device *pci);
+int uio_command_sysfs(const char *device);
 /** Put the bus master and INTx disable bits back as found, through sysfs. */
 int uio_command_restore(struct uio_dev *dev);
 
-/* Which devices: pci_uio_select.c */
-
-/** Find the devices to test and attach them; skips the test when there is none. */
-int uio_devices_attach(struct uio_dev *devices, unsigned int *nb);
-
-/* What a healthy device is: pci_uio_check.c */
+/* What a healthy device is: pci_uio_health.c */
 
 /** Make the device ready for a case, recovering it if need be; fails the case otherwise. */
 int uio_ready(struct uio_dev *dev);
 /** The recovery that an application can do: bus master, controller reset, new queues. */
 int uio_recover(struct uio_dev *dev);
+/** Nothing needs a recovery. Says in @p why what does. */
+bool uio_is_healthy(struct uio_dev *dev, char *why, size_t size);
 /** Bus master set, no fatal status, commands and reads complete, on old and new queues. */
 int uio_check(struct uio_dev *dev);
 /** Bus master set, as seen through sysfs and through the bus. */
 int uio_check_bus_master(struct uio_dev *dev);
-/** Give up the device, to whoever wants it. */
-int uio_let_go(struct uio_dev *dev);
-/** Take the device again; the next uio_ready() makes it work. */
-int uio_take_back(struct uio_dev *dev);
-/** Read the blocks of the flow, and check them; on failure dev->ctrl.error tells. */
-int uio_flow_read(struct uio_dev *dev, struct nvme_qpair *qp);
-/** One uio_flow_read() in passing; nothing after a first failure, which uio_check() tells. */
-void uio_flow_step(struct uio_dev *dev);
-/** Fail the case for dev->ctrl.error, after which queues are in an unknown state. */
-int uio_flow_failed(struct uio_dev *dev, const char *expected);
-/** Leave the device as it was found. */
-void uio_release(struct uio_dev *dev);
+/** Stop the controller and unmap the device: this process does not have it any more. */
+int uio_unmap(struct uio_dev *dev);
+/** Map the device again; the next uio_ready() makes it work. */
+int uio_remap(struct uio_dev *dev);
+/** Read the fixed place on a queue pair and check the data; ctrl.error tells what failed. */
+int uio_read(struct uio_dev *dev, struct nvme_qpair *qp);
+/** Take completions of the traffic of all devices, check the data, send the next commands. */
+void uio_traffic_poll(void);
+/** Wait until nothing is in flight, and send nothing more. */
+int uio_traffic_stop(struct uio_dev *dev);
+/** Fail the case for ctrl.error, after which queues are in an unknown state. */
+int uio_io_failed(struct uio_dev *dev, const char *expected);
+/** What a run could not restore, and how to repair it; no other run may start before. */
+extern char uio_owed[512];
+/** Leave the device as it was found, or fail the case and say how to repair. */
+int uio_release(struct uio_dev *dev);
+/** From a signal handler: stop the controllers, as far as a register write can. */
+void uio_emergency_stop(void);
 
-/* Secondaries: pci_uio_spawn.c */
+/* Secondaries: pci_uio_process.c */
 
 extern struct uio_shared *uio_shared;
 /** Get the shared memory, in a primary. */
 int uio_shared_reserve(void);
 void uio_shared_free(void);
 
-/** What uio_spawn() is told beside the role; zeroes are good defaults. */
+/** Arguments of uio_spawn() beside the role; zeroes are good defaults. */
 struct uio_spawn_args {
 	const char *allow;     /**< device to allow instead */
+	const char *also;      /**< device to allow beside it */
 	const char *option;    /**< one more EAL option */
 	const char *prefix;    /**< be a primary of this file prefix instead */
 	uint32_t arg;          /**< for the role */
@@ -232,113 +322,45 @@ struct uio_spawn_args {
 /** Start a secondary in a slot. */
 int uio_spawn(struct uio_dev *dev, unsigned int slot, const char *role,
 		const struct uio_spawn_args *args);
-/** Wait for a state, the flow going on; fails the case if it does not come. */
+/** Wait for a state, with traffic; fails the case if it does not come. */
 int uio_wait_state(struct uio_dev *dev, unsigned int slot, enum uio_state state);
+/** uio_spawn() and uio_wait_state(). */
+int uio_start(struct uio_dev *dev, unsigned int slot, const char *role,
+		const struct uio_spawn_args *args, enum uio_state state);
 /** Let a secondary end. */
-void uio_go(unsigned int slot);
+void uio_finish(unsigned int slot);
 void uio_kill(unsigned int slot, int sig);
+/** From a signal handler: SIGKILL to all secondaries. */
+void uio_kill_all(void);
 /**
- * Wait until a secondary is gone, the flow going on; fails the case if it ends otherwise.
+ * Wait until a secondary has ended, with traffic; fails the case if it ends otherwise, or if too
+ * few reads have completed while it lived.
  * @param end
  *   Exit code, or negative signal number.
  */
 int uio_wait_end(struct uio_dev *dev, unsigned int slot, int end);
-/** Spawn, wait until it is attached, let it end, wait for that. */
-int uio_come_and_go(struct uio_dev *dev, const char *role, int end);
-/** Whether a line of what a secondary has printed contains all three. */
-bool uio_has_said(unsigned int slot, const char *first, const char *second, const char *third);
-/** Wait until a child has said that, the flow going on; false when it ends or hangs before. */
-bool uio_wait_said(struct uio_dev *dev, unsigned int slot, const char *text);
-/** Show what a child has printed when the case is over. */
-void uio_blame(unsigned int slot);
+/** uio_finish() and uio_wait_end(). */
+int uio_end(struct uio_dev *dev, unsigned int slot, int end);
+/** Start, wait until the role has done its work, let it end, wait for that. */
+int uio_run_secondary(struct uio_dev *dev, const char *role, int end);
+/** Wait with traffic; false at the deadline, or when a signal asks the test to end. */
+bool uio_pause(uint64_t deadline);
+/** Whether a line of the output of a secondary contains all three. */
+bool uio_output_has(unsigned int slot, const char *first, const char *second, const char *third);
+/** Wait until it contains @p text, with traffic; false when the process ends or hangs before. */
+bool uio_wait_output(unsigned int slot, const char *text);
+/** Show the output of a secondary when the case is over. */
+void uio_show_output(unsigned int slot);
 pid_t uio_pid(unsigned int slot);
-/** Kill and forget who is still there; print what they said if they are to blame. */
+/** End the secondaries that still run; print the output of those of uio_show_output(). */
 void uio_reap(void);
 
-/* pci_uio_exec.c */
+/* In a secondary: pci_uio_secondary.c */
 
-/**
- * Run this program again, in a role, with no file of this process but the one for its output.
- * @return
- *   0, or a positive errno
- */
-int uio_run_again(pid_t *pid, char *const argv[], char *role, int output);
-
-/* Other primaries: pci_uio_rival.c */
-
-/** Exit code of one that was refused with EBUSY; 0: it had the device, and kept bus master. */
-#define UIO_RIVAL_REFUSED 4
-/** What they say. */
-#define UIO_RIVAL_IS_READY "rival is ready"
-#define UIO_RIVAL_HAS "rival has the device"
-
-int uio_rival_main(const char *role, const char *device);
-
-/* In a secondary: pci_uio_roles.c */
-
-int uio_role_main(const char *role);
-/** Fill in a view of config space: in either process. */
-void uio_config_look(struct rte_pci_device *pci, struct uio_config_view *view);
-/** BAR that rte_pci_ioport_map() takes: pci_uio_fd.c */
-int uio_first_bar(const struct rte_pci_device *pci);
-/** Map and unmap an I/O port: in either process. */
-void uio_port_try(struct rte_pci_device *pci, struct uio_port_view *view);
-
-/* Cases: a function for each, in the files named after what they are about. */
-
-int uio_case_bring_up(struct uio_dev *dev);
-
-int uio_case_config_bytes(struct uio_dev *dev);
-int uio_case_config_caps(struct uio_dev *dev);
-int uio_case_config_ext_caps(struct uio_dev *dev);
-int uio_case_config_write(struct uio_dev *dev);
-int uio_case_config_odd(struct uio_dev *dev);
-int uio_case_fd_none(struct uio_dev *dev);
-int uio_case_fd_create_uio_dev(struct uio_dev *dev);
-int uio_case_fd_failed_attach(struct uio_dev *dev);
-int uio_case_fd_no_config(struct uio_dev *dev);
-int uio_case_fd_detach(struct uio_dev *dev);
-int uio_case_fd_detach_unmapped(struct uio_dev *dev);
-
-int uio_case_port_secondary(struct uio_dev *dev);
-int uio_case_port_primary(struct uio_dev *dev);
-
-int uio_case_claim_refused(struct uio_dev *dev);
-int uio_case_claim_killed(struct uio_dev *dev);
-int uio_case_claim_no_privilege(struct uio_dev *dev);
-int uio_case_claim_again(struct uio_dev *dev);
-int uio_case_claim_port(struct uio_dev *dev);
-int uio_case_claim_race(struct uio_dev *dev);
-
-int uio_case_exit_return(struct uio_dev *dev);
-int uio_case_exit_no_cleanup(struct uio_dev *dev);
-int uio_case_exit_at_once(struct uio_dev *dev);
-int uio_case_exit_abort(struct uio_dev *dev);
-int uio_case_exit_killed_attached(struct uio_dev *dev);
-int uio_case_exit_killed_attaching(struct uio_dev *dev);
-int uio_case_exit_killed_reading(struct uio_dev *dev);
-int uio_case_exit_detach(struct uio_dev *dev);
-int uio_case_exit_bar_taken(struct uio_dev *dev);
-int uio_case_exit_not_allowed(struct uio_dev *dev);
-int uio_case_exit_other_primary(struct uio_dev *dev);
-int uio_case_exit_fork(struct uio_dev *dev);
-int uio_case_exit_eight(struct uio_dev *dev);
-int uio_case_exit_many(struct uio_dev *dev);
-int uio_case_owner_cleared(struct uio_dev *dev);
-
-int uio_case_flow_reads(struct uio_dev *dev);
-int uio_case_flow_queues(struct uio_dev *dev);
-int uio_case_flow_no_queue(struct uio_dev *dev);
-int uio_case_flow_sq_tail(struct uio_dev *dev);
-int uio_case_flow_cq_head(struct uio_dev *dev);
-int uio_case_flow_masked(struct uio_dev *dev);
-int uio_case_flow_aer_limit(struct uio_dev *dev);
-int uio_case_flow_reset(struct uio_dev *dev);
-
-int uio_case_io_secondary(struct uio_dev *dev);
-int uio_case_io_killed(struct uio_dev *dev);
-int uio_case_intr_secondary(struct uio_dev *dev);
-int uio_case_intr_primary(struct uio_dev *dev);
-int uio_case_control(struct uio_dev *dev);
+int uio_role_main(const char *text);
+/** Set the state, after everything that was written before. */
+void uio_set_state(enum uio_state state);
+/** The process that started this one has ended. */
+bool uio_is_orphan(void);
 
 #endif /* PCI_UIO_TEST_H */

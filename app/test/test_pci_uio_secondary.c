@@ -7,160 +7,188 @@
  *
  * The kernel clears the bus master bit of a device whenever a process closes its own open of
  * /dev/uioX. A secondary that opened it would therefore, when it ends, stop the DMA of the
- * primary. The test drives NVMe controllers in the primary, lets secondaries come and go in every
+ * primary. The test drives NVMe controllers in the primary, runs secondaries that end in every
  * way, and checks after each that the bit is set and that data still flow.
  *
- * Run as root with hugepages, one or more drives bound to uio_pci_generic and allowed with -a:
+ * Run as root with hugepages, on drives bound to uio_pci_generic, each of which is named with -a:
  *   dpdk-test -l 0-1 --iova-mode=pa -a <BDF> pci_uio_secondary_autotest
- * Nothing is written to the media unless PCI_UIO_SECONDARY_WRITE=1, and then it is put back.
- * The controller is left disabled, bus master and INTx disable as they were found.
- * The environment variables are those of uio_settings_known[], in pci_uio_settings.c.
+ * The drives are reset. Nothing is written to them unless PCI_UIO_SECONDARY_WRITE=1 and they are
+ * blank, and they are blank again at the end. The controllers are left disabled, bus master and
+ * INTx disable as they were found; what could not be restored fails the test.
+ * The environment variables are those of uio_settings_known[].
  *
- * unit_test_suite_runner() is not used: cases are per device, so that their number is known only
- * at run time, the plan must be printed before the first one, and each verdict goes on one line
- * with what was expected and what was seen (TAP, at column 0).
+ * There is a suite for each device. Beside the report of the suite runner, each verdict is one line
+ * of the Test Anything Protocol, with what was expected and what was seen.
  */
 
+#include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include <rte_bus.h>
-#include <rte_dev.h>
-#include <rte_eal.h>
 #include <rte_pci.h>
+#include <rte_string_fns.h>
 
 #include "test.h"
 #include "pci_uio_test.h"
 
-enum uio_need {
-	UIO_NEED_DEVICE,    /* any PCI device */
-	UIO_NEED_NVME,
-};
+/* A case that takes longer hangs: a secondary that was killed may have held a lock of EAL. */
+#define UIO_WATCHDOG_S 120
 
-struct uio_case {
+struct uio_settings uio_settings;
+
+/* What may be set. A number has a range; the list of cases has none. */
+static const struct uio_setting {
 	const char *name;
-	const char *claim;
-	int (*run)(struct uio_dev *dev);
-	enum uio_need need;
+	uint32_t *value;
+	uint32_t min, max, initial;
+	const char *help;
+} uio_settings_known[] = {
+	{ "CASES", NULL, 0, 0, 0, "run only cases with one of these in name or claim (a,b,...)" },
+	{ "REPEAT", &uio_settings.repeat, 1, 1000000, 100, "secondaries in the repeat case" },
+	{ "TIME_SCALE", &uio_settings.time_scale, 1, 1000, 1, "factor on all deadlines" },
+	{ "WRITE", &uio_settings.write, 0, 1, 0, "1: write to drives, if they are blank" },
+	{ "UNDEFINED", &uio_settings.undefined, 0, 1, 0,
+		"1: write doorbells without a defined result to drives that are not QEMU's" },
+	{ "VERBOSE", &uio_settings.verbose, 0, 1, 0, "1: show the output of all secondaries" },
 };
 
-#define EXIT(what) "bus master and data flow survive a secondary that " what
-
-static const struct uio_case uio_cases[] = {
-	{ "bring_up", "the primary brings the controller up and reads from it",
-		uio_case_bring_up, UIO_NEED_NVME },
-
-	{ "config_bytes", "a secondary reads the same config space as the primary",
-		uio_case_config_bytes, UIO_NEED_DEVICE },
-	{ "config_caps", "a secondary finds the same capabilities as the primary",
-		uio_case_config_caps, UIO_NEED_DEVICE },
-	{ "config_ext_caps", "a secondary finds the same extended capabilities as the primary",
-		uio_case_config_ext_caps, UIO_NEED_DEVICE },
-	{ "config_write", "primary and secondary see each other's config writes",
-		uio_case_config_write, UIO_NEED_DEVICE },
-	{ "config_odd", "odd config reads give an error or a byte count, never garbage",
-		uio_case_config_odd, UIO_NEED_DEVICE },
-
-	{ "fd_none", "a secondary never opens /dev/uio*",
-		uio_case_fd_none, UIO_NEED_DEVICE },
-	{ "fd_create_uio_dev", "a secondary never opens /dev/uio*, with --create-uio-dev",
-		uio_case_fd_create_uio_dev, UIO_NEED_DEVICE },
-	{ "fd_failed_attach", "a failed attach leaves no fd and no mapping of the device",
-		uio_case_fd_failed_attach, UIO_NEED_DEVICE },
-
-	{ "fd_no_config", "a secondary that cannot open config space says so, and lets go",
-		uio_case_fd_no_config, UIO_NEED_DEVICE },
-	{ "fd_detach", "a local detach leaves no fd and no mapping of the device",
-		uio_case_fd_detach, UIO_NEED_DEVICE },
-	{ "fd_detach_unmapped", "a local detach of a device that was not mapped closes nothing",
-		uio_case_fd_detach_unmapped, UIO_NEED_DEVICE },
-	{ "port_secondary", "a secondary with an I/O port never opens /dev/uio*",
-		uio_case_port_secondary, UIO_NEED_DEVICE },
-	{ "port_primary", "an I/O port of the primary closes what it opened, and no more",
-		uio_case_port_primary, UIO_NEED_DEVICE },
-
-	{ "claim_refused", "bus master and data flow survive a second primary, which is refused",
-		uio_case_claim_refused, UIO_NEED_DEVICE },
-	{ "claim_killed", "a device whose owner was killed goes to the next primary",
-		uio_case_claim_killed, UIO_NEED_DEVICE },
-	{ "claim_no_privilege", "a user who may only read config space keeps no primary away",
-		uio_case_claim_no_privilege, UIO_NEED_DEVICE },
-	{ "claim_again", "a primary that maps the device again, and unmaps it once, still has it",
-		uio_case_claim_again, UIO_NEED_DEVICE },
-	{ "claim_port", "a primary with no more than an I/O port has the device, until it lets go",
-		uio_case_claim_port, UIO_NEED_DEVICE },
-	{ "claim_race", "of eight primaries that want the device at once one gets it",
-		uio_case_claim_race, UIO_NEED_DEVICE },
-
-	{ "exit_return", EXIT("returns from main after rte_eal_cleanup"),
-		uio_case_exit_return, UIO_NEED_DEVICE },
-	{ "exit_no_cleanup", EXIT("exits without rte_eal_cleanup"),
-		uio_case_exit_no_cleanup, UIO_NEED_DEVICE },
-	{ "exit_at_once", EXIT("calls _exit"),
-		uio_case_exit_at_once, UIO_NEED_DEVICE },
-	{ "exit_abort", EXIT("aborts"),
-		uio_case_exit_abort, UIO_NEED_DEVICE },
-	{ "exit_killed_attached", EXIT("is killed while attached"),
-		uio_case_exit_killed_attached, UIO_NEED_DEVICE },
-	{ "exit_killed_attaching", EXIT("is killed while attaching"),
-		uio_case_exit_killed_attaching, UIO_NEED_DEVICE },
-	{ "exit_killed_reading", EXIT("is killed while reading config space"),
-		uio_case_exit_killed_reading, UIO_NEED_DEVICE },
-	{ "exit_detach", EXIT("detaches the device locally and exits"),
-		uio_case_exit_detach, UIO_NEED_DEVICE },
-	{ "exit_bar_taken", EXIT("fails to attach as the address of a BAR is taken"),
-		uio_case_exit_bar_taken, UIO_NEED_DEVICE },
-	{ "exit_not_allowed", EXIT("does not attach as the device is not allowed"),
-		uio_case_exit_not_allowed, UIO_NEED_DEVICE },
-	{ "exit_other_primary", EXIT("fails to attach as its own primary has not the device"),
-		uio_case_exit_other_primary, UIO_NEED_DEVICE },
-	{ "exit_fork", EXIT("forks and whose child exits"),
-		uio_case_exit_fork, UIO_NEED_DEVICE },
-	{ "exit_eight", EXIT("is one of eight at once"),
-		uio_case_exit_eight, UIO_NEED_DEVICE },
-	{ "exit_many", EXIT("comes and goes many times"),
-		uio_case_exit_many, UIO_NEED_DEVICE },
-	{ "owner_cleared", "bus master cleared by the owner stays clear when a secondary attaches",
-		uio_case_owner_cleared, UIO_NEED_DEVICE },
-
-	{ "flow_reads", "reads give the right data while secondaries come and go",
-		uio_case_flow_reads, UIO_NEED_NVME },
-	{ "flow_queues", "I/O queues are created and deleted beside and after a secondary",
-		uio_case_flow_queues, UIO_NEED_NVME },
-	{ "flow_no_queue", "after a secondary, a doorbell of no queue raises its event",
-		uio_case_flow_no_queue, UIO_NEED_NVME },
-	{ "flow_sq_tail", "after a secondary, an SQ tail beyond the queue raises its event",
-		uio_case_flow_sq_tail, UIO_NEED_NVME },
-	{ "flow_cq_head", "after a secondary, a CQ head beyond the queue raises its event",
-		uio_case_flow_cq_head, UIO_NEED_NVME },
-	{ "flow_masked", "a second error event waits until the error log is read",
-		uio_case_flow_masked, UIO_NEED_NVME },
-	{ "flow_aer_limit", "one event request more than AERL is refused",
-		uio_case_flow_aer_limit, UIO_NEED_NVME },
-	{ "flow_reset", "controller reset works with reads in flight and a secondary attached",
-		uio_case_flow_reset, UIO_NEED_NVME },
-
-	{ "io_secondary", "a secondary reads on its own queue pair, and the primary goes on",
-		uio_case_io_secondary, UIO_NEED_NVME },
-	{ "io_killed", "a secondary killed while reading stops neither another nor the primary",
-		uio_case_io_killed, UIO_NEED_NVME },
-	{ "intr_secondary", "interrupt calls in a secondary fail cleanly",
-		uio_case_intr_secondary, UIO_NEED_DEVICE },
-	{ "intr_primary", "the primary's INTx works after a secondary",
-		uio_case_intr_primary, UIO_NEED_NVME },
-
-	{ "control", "control: closing /dev/uioX clears bus master, and the owner can recover",
-		uio_case_control, UIO_NEED_DEVICE },
+/* A case on a device. */
+struct uio_item {
+	const struct uio_case *c;
+	struct uio_dev *dev;
 };
+/* Of one device, and those of release. */
+#define UIO_CASES_MAX 96
+static struct uio_item uio_items[(UIO_DEVICES_MAX + 1) * UIO_CASES_MAX];
+static unsigned int uio_items_nb;
 
+static TAILQ_HEAD(, uio_case_table) uio_tables = TAILQ_HEAD_INITIALIZER(uio_tables);
 static struct uio_dev uio_devices[UIO_DEVICES_MAX];
 static unsigned int uio_devices_nb;
-static char uio_why[512]; /* of the verdict of the current case */
+
+static char uio_why[640]; /* of the verdict of the current case */
+static const struct uio_case *uio_current;
 static unsigned int uio_passed, uio_failed, uio_skipped;
+static volatile sig_atomic_t uio_signal_number;
+
+static int
+uio_settings_help(const char *wrong)
+{
+	size_t i;
+
+	printf("# %s: not valid; settings are:\n", wrong);
+	for (i = 0; i < RTE_DIM(uio_settings_known); i++) {
+		const struct uio_setting *s = &uio_settings_known[i];
+
+		printf("#   " UIO_ENV "%-11s %s", s->name, s->help);
+		if (s->value != NULL)
+			printf(" (%u to %u, default %u)", s->min, s->max, s->initial);
+		printf("\n");
+	}
+	return -1;
+}
+
+/* Read one "PREFIX_NAME=value" of the environment. */
+static int
+uio_setting_read(const char *env)
+{
+	const char *name = env + strlen(UIO_ENV);
+	const size_t len = strcspn(name, "=");
+	const struct uio_setting *s = NULL;
+	unsigned long number;
+	char *end;
+	size_t i;
+
+	if (strncmp(env, UIO_ENV_ROLE "=", strlen(UIO_ENV_ROLE "=")) == 0)
+		return 0;
+	for (i = 0; i < RTE_DIM(uio_settings_known); i++) {
+		if (strlen(uio_settings_known[i].name) == len &&
+				strncmp(uio_settings_known[i].name, name, len) == 0)
+			s = &uio_settings_known[i];
+	}
+	/* A misspelt name would otherwise silently do nothing. */
+	if (s == NULL)
+		return uio_settings_help(env);
+	if (s->value == NULL) {
+		uio_settings.cases = name[len + 1] != '\0' ? name + len + 1 : NULL;
+		return 0;
+	}
+	errno = 0;
+	number = strtoul(name + len + 1, &end, 10);
+	if (errno != 0 || end == name + len + 1 || *end != '\0' || number < s->min ||
+			number > s->max)
+		return uio_settings_help(env);
+	*s->value = number;
+
+	return 0;
+}
+
+static int
+uio_settings_read(void)
+{
+	size_t i;
+
+	for (i = 0; i < RTE_DIM(uio_settings_known); i++) {
+		if (uio_settings_known[i].value != NULL)
+			*uio_settings_known[i].value = uio_settings_known[i].initial;
+	}
+	for (i = 0; environ[i] != NULL; i++) {
+		if (strncmp(environ[i], UIO_ENV, strlen(UIO_ENV)) == 0 &&
+				uio_setting_read(environ[i]) != 0)
+			return -1;
+	}
+	return 0;
+}
+
+void
+uio_register_table(struct uio_case_table *table)
+{
+	struct uio_case_table *later;
+
+	TAILQ_FOREACH(later, &uio_tables, next) {
+		if (later->order > table->order)
+			break;
+	}
+	if (later != NULL)
+		TAILQ_INSERT_BEFORE(later, table, next);
+	else
+		TAILQ_INSERT_TAIL(&uio_tables, table, next);
+}
+
+const struct uio_role *
+uio_find_role(const char *name)
+{
+	struct uio_case_table *table;
+	unsigned int i;
+
+	TAILQ_FOREACH(table, &uio_tables, next) {
+		for (i = 0; i < table->roles_nb; i++) {
+			if (strcmp(table->roles[i].name, name) == 0)
+				return &table->roles[i];
+		}
+	}
+	return NULL;
+}
+
+struct uio_dev *
+uio_next_device(const struct uio_dev *dev)
+{
+	const unsigned int next = dev == NULL ? 0 : dev - uio_devices + 1;
+
+	return next < uio_devices_nb ? &uio_devices[next] : NULL;
+}
+
+int
+uio_signal(void)
+{
+	return uio_signal_number;
+}
 
 int
 uio_not_ok(const char *expected, const char *got, ...)
@@ -192,6 +220,162 @@ uio_skip(const char *reason, ...)
 	return TEST_SKIPPED;
 }
 
+static void
+uio_on_signal(int sig)
+{
+	uio_signal_number = sig;
+}
+
+/* The primary hangs: stop all that could still change memory or the device. */
+static void
+uio_on_watchdog(int sig __rte_unused)
+{
+	static const char text[] = "\nBail out! watchdog: this case does not end: ";
+
+	if (write(STDOUT_FILENO, text, sizeof(text) - 1) < 0 ||
+			write(STDOUT_FILENO, uio_current->name, strlen(uio_current->name)) < 0 ||
+			write(STDOUT_FILENO, "\n", 1) < 0)
+		uio_signal_number = SIGALRM;
+	uio_kill_all();
+	uio_emergency_stop();
+	_exit(EXIT_FAILURE);
+}
+
+/* Take the signals that end a test, or give them back. */
+static void
+uio_handle_signals(bool take)
+{
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGALRM };
+	static struct sigaction before[RTE_DIM(signals)];
+	struct sigaction action = { .sa_flags = SA_RESTART };
+	size_t i;
+
+	for (i = 0; i < RTE_DIM(signals); i++) {
+		action.sa_handler = signals[i] == SIGALRM ? uio_on_watchdog : uio_on_signal;
+		sigaction(signals[i], take ? &action : &before[i], take ? &before[i] : NULL);
+	}
+}
+
+/* Run the secondary of a row. The kernel counts opens of /dev/uioX that no process admits. */
+static int
+uio_run_row(const struct uio_case *c, struct uio_dev *dev)
+{
+	const struct uio_spawn_args args = { .option = c->option, .allow = c->allow };
+	const int watch = uio_watch_opens(dev->uio_path);
+	int opens, ret;
+
+	ret = uio_start(dev, 0, c->role, &args, c->flags & UIO_CASE_FAILS ?
+			UIO_STATE_NOT_ATTACHED : UIO_STATE_DONE);
+	if (ret == TEST_SUCCESS && (c->flags & UIO_CASE_KILL))
+		uio_kill(0, SIGKILL);
+	else
+		uio_finish(0);
+	if (ret == TEST_SUCCESS)
+		ret = uio_wait_end(dev, 0, c->end);
+	opens = uio_count_opens(watch);
+	if (ret == TEST_SUCCESS && c->check != NULL)
+		ret = c->check(dev);
+	if (ret == TEST_SUCCESS && (c->flags & UIO_CASE_NO_OPEN) && opens != 0)
+		ret = uio_not_ok("no open() of /dev/uio*", "%d of %s", opens, dev->uio_path);
+
+	return ret == TEST_SUCCESS ? uio_check(dev) : ret;
+}
+
+static int
+uio_case_release(struct uio_dev *dev)
+{
+	const int ret = uio_release(dev);
+
+	if (ret == TEST_SUCCESS && uio_passed == 0 && uio_signal_number == 0)
+		return uio_skip("nothing was tested");
+	return ret;
+}
+
+/* Of each device, after all others. */
+static const struct uio_case uio_release_case = {
+	.name = "release", .run = uio_case_release,
+	.claim = "the device is left as it was found",
+};
+
+/* Run a case, if it can be run. What it left broken counts against it, and is recovered. */
+static int
+uio_attempt(const struct uio_case *c, struct uio_dev *dev)
+{
+	char state[320];
+	int ret;
+
+	if (uio_signal_number != 0)
+		return uio_skip("signal %d ended the test", (int)uio_signal_number);
+	if ((c->flags & UIO_CASE_NVME) && dev->unsuitable[0] != '\0')
+		return uio_skip("%s", dev->unsuitable);
+	if ((c->flags & UIO_CASE_EXIT) && dev->keeps_bus_master)
+		return uio_skip("this kernel does not clear bus master when %s is closed",
+				dev->uio_path);
+
+	ret = uio_ready(dev);
+	if (ret == TEST_SUCCESS)
+		ret = c->run != NULL ? c->run(dev) : uio_run_row(c, dev);
+	uio_reap();
+	if (uio_signal_number != 0)
+		return uio_skip("signal %d ended the test", (int)uio_signal_number);
+	if (dev->dead || (uio_is_healthy(dev, state, sizeof(state)) && ret != TEST_FAILED))
+		return ret;
+	if (ret == TEST_SKIPPED)
+		uio_why[0] = '\0';
+	if (ret != TEST_FAILED)
+		ret = uio_not_ok("a device that works after the case", "%s", state);
+	printf("# %s: recovering: %s\n", dev->name, state);
+	if (dev->mapped && uio_recover(dev) != 0)
+		dev->dead = true;
+
+	return ret;
+}
+
+/* One case of a suite, and its line. */
+static int
+uio_run_case(const void *data)
+{
+	const struct uio_item *item = data;
+	const unsigned int number = uio_passed + uio_failed + uio_skipped + 1;
+	char on[32] = "";
+	int ret;
+
+	/* Of several devices, the line says which. */
+	if (uio_devices_nb > 1)
+		snprintf(on, sizeof(on), " [%s]", item->dev->name);
+	uio_why[0] = '\0';
+	uio_current = item->c;
+	alarm((UIO_WATCHDOG_S + (item->c->flags & UIO_CASE_REPEAT ? 2 * uio_settings.repeat : 0)) *
+			uio_settings.time_scale);
+	ret = item->c == &uio_release_case ? uio_case_release(item->dev) :
+		uio_attempt(item->c, item->dev);
+	alarm(0);
+
+	if (ret == TEST_SUCCESS) {
+		uio_passed++;
+		printf("ok %u - %s%s\n", number, item->c->claim, on);
+	} else if (ret == TEST_SKIPPED) {
+		uio_skipped++;
+		printf("ok %u - %s%s # SKIP %s\n", number, item->c->claim, on, uio_why);
+	} else {
+		uio_failed++;
+		printf("not ok %u - %s%s: %s\n", number, item->c->claim, on, uio_why);
+	}
+	fflush(stdout);
+
+	return ret;
+}
+
+static bool
+uio_has_drive(void)
+{
+	const struct uio_dev *dev = NULL;
+
+	while ((dev = uio_next_device(dev)) != NULL && !dev->is_nvme)
+		;
+	return dev != NULL;
+}
+
 /* Whether a case is asked for. */
 static bool
 uio_case_is_wanted(const struct uio_case *c, const struct uio_dev *dev)
@@ -199,7 +383,8 @@ uio_case_is_wanted(const struct uio_case *c, const struct uio_dev *dev)
 	char *list, *part, *save = NULL;
 	bool wanted = false;
 
-	if (c->need == UIO_NEED_NVME && !dev->is_nvme)
+	if (!dev->is_nvme && ((c->flags & UIO_CASE_NVME) ||
+			((c->flags & UIO_CASE_END) && uio_has_drive())))
 		return false;
 	if (uio_settings.cases == NULL)
 		return true;
@@ -211,91 +396,108 @@ uio_case_is_wanted(const struct uio_case *c, const struct uio_dev *dev)
 	return wanted;
 }
 
-static unsigned int
-uio_count_wanted(void)
+/* A suite with rows to fill, of which the first empty one ends it. */
+static struct unit_test_suite *
+uio_make_suite(const char *name)
 {
-	unsigned int d, count = 0;
-	size_t i;
+	struct unit_test_suite *suite = calloc(1, sizeof(*suite) + (UIO_CASES_MAX + 1) *
+			sizeof(suite->unit_test_cases[0]));
 
-	for (d = 0; d < uio_devices_nb; d++) {
-		for (i = 0; i < RTE_DIM(uio_cases); i++)
-			count += uio_case_is_wanted(&uio_cases[i], &uio_devices[d]);
-	}
-	return count;
+	if (suite != NULL)
+		suite->suite_name = name;
+	return suite;
 }
 
-/* Run one case; the line with its verdict is all that goes to column 0. */
 static void
-uio_run_case(const struct uio_case *c, struct uio_dev *dev, unsigned int number)
+uio_add_case(struct unit_test_suite *suite, const struct uio_case *c, struct uio_dev *dev)
 {
-	char on[32] = "";
-	int ret;
+	struct uio_item *item = &uio_items[uio_items_nb++];
 
-	/* Of several devices, the line says which. */
-	if (uio_devices_nb > 1)
-		snprintf(on, sizeof(on), " [%s]", dev->pci->name);
-	uio_why[0] = '\0';
-	ret = uio_ready(dev);
-	if (ret == TEST_SUCCESS)
-		ret = c->run(dev);
-	uio_reap();
-	/* A case that failed may leave queues behind: the next one starts with a recovery. */
-	if (ret == TEST_FAILED)
-		dev->flowing = false;
+	item->c = c;
+	item->dev = dev;
+	/* The total is for the next row; the runner counts anew. */
+	suite->unit_test_cases[suite->total++] = (struct unit_test_case)
+		TEST_CASE_NAMED_WITH_DATA(c->name, NULL, NULL, uio_run_case, item);
+}
 
-	if (ret == TEST_SUCCESS) {
-		uio_passed++;
-		printf("ok %u - %s%s\n", number, c->claim, on);
-	} else if (ret == TEST_SKIPPED) {
-		uio_skipped++;
-		printf("ok %u - %s%s # SKIP %s\n", number, c->claim, on, uio_why);
-	} else {
-		uio_failed++;
-		printf("not ok %u - %s%s: %s\n", number, c->claim, on, uio_why);
+static void
+uio_add_cases(struct unit_test_suite *suite, struct uio_dev *dev)
+{
+	const struct uio_case_table *table;
+	unsigned int i;
+
+	TAILQ_FOREACH(table, &uio_tables, next) {
+		for (i = 0; i < table->cases_nb && suite->total < UIO_CASES_MAX; i++) {
+			if (uio_case_is_wanted(&table->cases[i], dev))
+				uio_add_case(suite, &table->cases[i], dev);
+		}
 	}
-	fflush(stdout);
+}
+
+static void
+uio_list_cases(void)
+{
+	const struct uio_case_table *table;
+	unsigned int i;
+
+	printf("# no case has \"%s\" in its name or claim; names are:\n", uio_settings.cases);
+	TAILQ_FOREACH(table, &uio_tables, next) {
+		for (i = 0; i < table->cases_nb; i++)
+			printf("#   %-22s %s\n", table->cases[i].name, table->cases[i].claim);
+	}
 }
 
 static int
 uio_run_all(void)
 {
-	const unsigned int planned = uio_count_wanted();
-	unsigned int d, number = 0;
-	size_t i;
+	struct unit_test_suite *suites[UIO_DEVICES_MAX + 2] = { NULL };
+	struct unit_test_suite *all = uio_make_suite("pci_uio_secondary");
+	unsigned int d;
+	int ret = TEST_FAILED;
 
-	if (planned == 0) {
-		printf("# no case has \"%s\" in its name or claim; names are:\n",
-				uio_settings.cases);
-		for (i = 0; i < RTE_DIM(uio_cases); i++)
-			printf("#   %-22s %s\n", uio_cases[i].name, uio_cases[i].claim);
+	uio_passed = uio_failed = uio_skipped = uio_items_nb = 0;
+	if (all == NULL)
 		return TEST_FAILED;
+	all->unit_test_suites = suites;
+	for (d = 0; d <= uio_devices_nb; d++) {
+		suites[d] = uio_make_suite(d < uio_devices_nb ? uio_devices[d].name : "release");
+		if (suites[d] == NULL)
+			goto out;
 	}
-
-	uio_passed = uio_failed = uio_skipped = 0;
-	printf("1..%u\n", planned);
-	for (d = 0; d < uio_devices_nb; d++) {
-		for (i = 0; i < RTE_DIM(uio_cases); i++) {
-			if (uio_case_is_wanted(&uio_cases[i], &uio_devices[d]))
-				uio_run_case(&uio_cases[i], &uio_devices[d], ++number);
-		}
-	}
-
-	/* The devices before the verdict: it is the last line, and what they say may change it. */
 	for (d = 0; d < uio_devices_nb; d++)
-		uio_release(&uio_devices[d]);
+		uio_add_cases(suites[d], &uio_devices[d]);
+	if (uio_items_nb == 0) {
+		uio_list_cases();
+		goto out;
+	}
+	for (d = 0; d < uio_devices_nb; d++)
+		uio_add_case(suites[uio_devices_nb], &uio_release_case, &uio_devices[d]);
+
+	printf("1..%u\n", uio_items_nb);
+	fflush(stdout);
+	ret = unit_test_suite_runner(all);
 	printf("pci_uio_secondary: %u passed, %u failed, %u skipped\n", uio_passed, uio_failed,
 			uio_skipped);
 	fflush(stdout);
-	if (uio_failed > 0)
-		return TEST_FAILED;
-	return uio_passed > 0 ? TEST_SUCCESS : TEST_SKIPPED;
+out:
+	for (d = 0; d <= uio_devices_nb; d++)
+		free(suites[d]);
+	free(all);
+
+	return ret;
 }
 
 static void
 uio_print_device(const struct uio_dev *dev)
 {
-	printf("# device %s %04x:%04x %s COMMAND 0x%04x\n", dev->pci->name, dev->pci->id.vendor_id,
+	printf("# device %s %04x:%04x %s COMMAND 0x%04x\n", dev->name, dev->pci->id.vendor_id,
 			dev->pci->id.device_id, dev->uio_path, dev->command_found);
+	if (dev->unsuitable[0] != '\0')
+		printf("# %s: no I/O: %s\n", dev->name, dev->unsuitable);
+	else if (dev->is_nvme)
+		printf("# %s: %s, namespace %u of %" PRIu64 " blocks of %u bytes, %u I/O queues\n",
+				dev->name, dev->ctrl.model, dev->ctrl.nsid, dev->ctrl.blocks,
+				dev->ctrl.block_size, dev->ctrl.io_queues);
 }
 
 /* Say what a secondary of this DPDK does to the device when it attaches. */
@@ -305,17 +507,15 @@ uio_print_base(struct uio_dev *dev)
 	const struct uio_peer *peer = &uio_shared->peers[0];
 	int ret;
 
-	uio_why[0] = '\0';
-	uio_shared->bar_addr = NULL;
-	ret = uio_come_and_go(dev, "return", 0);
+	ret = uio_ready(dev);
+	if (ret == TEST_SUCCESS)
+		ret = uio_run_secondary(dev, "return", 0);
 	if (ret != TEST_SUCCESS)
 		printf("# base: not known, %s\n", uio_why);
-	else if (peer->uio_fds > 0)
-		printf("# base: a secondary opens /dev/uio* (%s), its end clears bus master: "
-				"COMMAND 0x%04x\n", peer->what, uio_command_sysfs(dev->pci));
 	else
-		printf("# base: a secondary does not open /dev/uio*, bus master is left alone: "
-				"COMMAND 0x%04x\n", uio_command_sysfs(dev->pci));
+		printf("# base: a secondary %s /dev/uio*; COMMAND after its end: 0x%04x\n",
+				peer->uio_fds > 0 ? "opens" : "does not open",
+				uio_command_sysfs(dev->name));
 	uio_reap();
 	fflush(stdout);
 }
@@ -327,12 +527,18 @@ test_pci_uio_secondary(void)
 	unsigned int d;
 	int ret;
 
-	if (role != NULL)
-		return uio_role_main(role);
 	if (uio_settings_read() != 0)
 		return TEST_FAILED;
+	if (role != NULL)
+		return uio_role_main(role);
+	if (uio_owed[0] != '\0') {
+		printf("# not after a run that could not restore a drive: %s\n", uio_owed);
+		return TEST_FAILED;
+	}
 
 	uio_why[0] = '\0';
+	uio_signal_number = 0;
+	uio_handle_signals(true);
 	ret = uio_devices_attach(uio_devices, &uio_devices_nb);
 	if (ret == TEST_SUCCESS)
 		ret = uio_shared_reserve();
@@ -346,10 +552,19 @@ test_pci_uio_secondary(void)
 	} else {
 		printf("# %s\n", uio_why);
 	}
-	for (d = 0; d < uio_devices_nb; d++)
-		uio_release(&uio_devices[d]);
+	for (d = 0; d < uio_devices_nb; d++) {
+		uio_why[0] = '\0';
+		if (uio_devices[d].mapped && uio_release(&uio_devices[d]) != TEST_SUCCESS) {
+			printf("# %s\n", uio_why);
+			ret = TEST_FAILED;
+		}
+	}
 	uio_shared_free();
 	uio_driver_unregister();
+	uio_handle_signals(false);
+	/* Now the process may end in the way that it was asked to. */
+	if (uio_signal_number != 0)
+		raise(uio_signal_number);
 
 	return ret;
 }

@@ -84,7 +84,7 @@ def test_a_failure_for_another_reason_is_not_the_bug(line):
 def test_the_cases_are_read_from_the_source():
     cases = autotest.known_cases()
     assert cases["fd_none"] == "a secondary never opens /dev/uio*"
-    assert cases["exit_abort"] == "bus master and data flow survive a secondary that aborts"
+    assert cases["exit_abort"] == "bus master and traffic survive a secondary that aborts"
     assert all(any(part in name + claim for name, claim in cases.items())
                for part in autotest._SHORT)
 

@@ -13,7 +13,7 @@ TEST = "pci_uio_secondary_autotest"
 
 # The default cases: enough to tell stock from patched.
 _SHORT = ("bring_up", "config_bytes", "fd_none", "exit_return", "exit_killed_attached",
-          "owner_cleared", "flow_no_queue", "control:")
+          "primary_cleared", "traffic_no_queue", "control:")
 
 # With all cases also a device that is not a drive: conventional PCI, several BARs, DMA.
 _OTHER_DEVICE, _OTHER_ID = "vmxnet3,x-disable-pcie=on", "15ad:07b0"
@@ -92,11 +92,23 @@ def judge(output, code):
 
 
 def known_cases():
-    """{name: claim} of all cases, read from the test's source."""
-    source = (common.TOP / "app/test/test_pci_uio_secondary.c").read_text()
-    exit_claim = re.search(r'#define EXIT\(what\) "(.*)" what', source)[1]
-    return {name: exit_claim * bool(is_exit) + claim for name, is_exit, claim in
-            re.findall(r'\t\{ "(\w+)", (EXIT\()?"([^"]*)"', source)}
+    """{name: claim} of all cases, read from the tables in the test's source."""
+    found = {}
+    for path in sorted((common.TOP / "app/test").glob("pci_uio_*.c")):
+        source = path.read_text()
+        macros = dict(re.findall(r'#define (\w+) ("[^"]*")$', source, re.M))
+        exit_claim = re.search(r'\.claim = (\w+) "(.*)" what', source)
+        for table in re.findall(r"(?ms)^static const struct uio_case \w+\[\] = \{\n(.*?)^\};",
+                                source):
+            for row in re.split(r"(?m)^\t\{ ", table)[1:]:
+                named = re.search(r'\.claim = (\w+ )?("[^"]*")', row)
+                first, second = re.findall(r'"([^"]*)"', row)[:2]
+                if named:
+                    found[first] = macros.get((named[1] or "").strip(), "").strip('"') \
+                        + named[2].strip('"')
+                else:
+                    found[f"exit_{first}"] = macros[exit_claim[1]].strip('"') + exit_claim[2] + second
+    return found
 
 
 def _guest(options, folder, program):

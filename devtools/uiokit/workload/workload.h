@@ -24,7 +24,7 @@
 #include <bus_pci_driver.h>
 #include <rte_bus_pci.h>
 
-#include "nvme_flow.h"
+#include "nvme_ctrl.h"
 
 #define WORKLOAD_DRIVES_MAX 64
 

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright(c) 2026 the dpdk-uio-secondary authors
+
+"""Show that pci_uio_secondary_autotest destroys no data, and copes with each kind of drive.
+
+safety  the autotest runs on drives that hold data or are blank; it is interrupted, killed, and its
+        drives fail. The drives are files of this host, which are compared afterwards.
+shapes  the autotest runs on drives of all kinds that QEMU can imitate
+"""
+
+import argparse
+import contextlib
+import os
+import pathlib
+import tempfile
+
+from uiokit import common, distro
+from uiokit.cli import arguments
+from uiokit.dpdk import source, variants
+from uiokit.lab import qemu, vm
+
+HERE = common.TOP / "tests" / "consumer"
+SIZE = 16 << 20
+# In the order of tests/consumer/safety.
+DATA, BLANK, GONE, KILLED = range(4)
+# Seconds for the autotest in a guest, on a machine that is busy.
+TIMEOUT = 900
+
+# In each step of tests/consumer/safety: what the test must print, and must not.
+SAID = {
+    "data at the end of the drive": (["is not blank", "[exit 0]"], ["not ok"]),
+    "a blank drive is written": (
+        [" - writes survive a secondary, and read back\n", "[exit 0]"], ["not ok"]),
+    "SIGTERM while it is written": (
+        ["# SKIP signal 15", "ok 2 - the device is left as it was found\n", "[exit 143]"],
+        ["not ok"]),
+    "the drive disappears, and a second run in the same process": (
+        ["not ok 2 - the device is left as it was found", "dd if=/dev/zero",
+         "# not after a run that could not restore a drive: 0000"], []),
+    "a run that is killed": (["found enabled", "disabled before the attach", "[exit 0]"],
+                             ["not ok"]),
+    "the watchdog ends a run": (
+        ["Bail out! watchdog: this case does not end: exit_many\n", "[exit 1]", "[exit 0]"],
+        ["found enabled", "not ok"]),
+    "no drive is named": (["1..0 # SKIP", "is not named", "[exit 77]"], ["ok 1"]),
+}
+
+
+# Kinds of drives: QEMU's options for the controller, those for its namespace, if it has one, and
+# what the autotest must print of it; {} is its address.
+SHAPES = (
+    ("", "", ["# {}: QEMU NVMe Ctrl, namespace 1 of 32768 blocks of 512 bytes, 64 I/O queues"]),
+    ("mdts=1", "logical_block_size=4096,physical_block_size=4096",
+     ["# {}: QEMU NVMe Ctrl, namespace 1 of 4096 blocks of 4096 bytes, 64 I/O queues",
+      "and the primary goes on [{}]\n"]),
+    ("", "ms=8", ["# {}: no I/O: {}: namespace 1 has blocks of 2^9 bytes and 8 of metadata",
+                  "rte_eal_cleanup [{}]\n", "goes on [{}] # SKIP {}: namespace 1 has blocks"]),
+    ("", None, ["# {}: no I/O: {}: no active namespace", "rte_eal_cleanup [{}]\n"]),
+    ("", "nsid=2", ["# {}: QEMU NVMe Ctrl, namespace 2 of", "and the primary goes on [{}]\n"]),
+    ("aerl=0,max_ioqpairs=1", "", [
+        ", 1 I/O queues", "goes on [{}] # SKIP {} grants only 1 I/O queue pairs"]),
+    ("aerl=0,max_ioqpairs=2", "", [
+        ", 2 I/O queues", "a doorbell of no queue raises its event [{}] # SKIP {} grants only 2",
+        "an SQ tail beyond the queue raises its event [{}]\n"]),
+    ("use-intel-id=on,cmb_size_mb=1", "", ["# device {} 8086:5845",
+                                           "INTx of the primary works after a secondary [{}]\n"]),
+)
+
+
+def fill(drives):
+    """What a partition table has at the end of the drive; the others stay blank."""
+    drives[DATA].seek(SIZE - 512)
+    drives[DATA].write(b"EFI PART".ljust(512, b"x"))
+    drives[DATA].flush()
+
+
+def wrapper(folder, drives):
+    """A QEMU with these drives: (file, options of the controller, of the namespace or None)."""
+    words = []
+    for index, (file, ctrl, namespace) in enumerate(drives):
+        words.append(f"-device nvme,id=n{index},serial=d{index},addr={4 + index:#x},{ctrl}"
+                     .rstrip(","))
+        if namespace is not None:
+            words.append(f"-drive if=none,id=d{index},format=raw,cache=unsafe,file={file.name} "
+                         f"-device nvme-ns,drive=d{index},bus=n{index},{namespace}".rstrip(","))
+    path = pathlib.Path(folder, "qemu")
+    path.write_text(f'#!/bin/sh\nexec {qemu.PROGRAM} "$@" {" ".join(words)}\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def wrong_shapes(done):
+    if done.code != 0 or "not ok" in done.stdout:
+        yield f"exit code {done.code}, or a case failed"
+    for index, (_, _, lines) in enumerate(SHAPES):
+        yield from (f"shape {index}: not printed: {line}" for line in
+                    (text.replace("{}", f"0000:00:{4 + index:02x}.0") for text in lines)
+                    if line not in done.stdout)
+
+
+def wrong_safety(done, before, drives):
+    """What is not as it must be."""
+    steps = dict(part.partition("\n")[::2] for part in done.stdout.split("\n# step ")[1:])
+    for step, (must, must_not) in SAID.items():
+        text = steps.get(step, "")
+        yield from (f"{step}: not printed: {line}" for line in must if line not in text)
+        yield from (f"{step}: printed: {line}" for line in must_not if line in text)
+    for index, what in ((DATA, "the drive with data"), (BLANK, "the blank drive"),
+                        (KILLED, "the drive of the killed run")):
+        if pathlib.Path(drives[index].name).read_bytes() != before[index]:
+            yield f"{what} has changed"
+    if pathlib.Path(drives[GONE].name).read_bytes() == before[GONE]:
+        yield "the restore that had to fail did not"
+
+
+def safety(program, folder, scratch, drives):
+    """What is not as it must be after tests/consumer/safety, and the lab's Result."""
+    fill(drives)
+    before = [pathlib.Path(drive.name).read_bytes() for drive in drives]
+    done = vm.boot(vm.Options(
+        command=["/safety", program], nvme=0, timeout=TIMEOUT, accel="tcg",
+        take=[(folder, "/dpdk"), (HERE / "safety", "/safety")],
+        qemu=wrapper(scratch, [(drive, "", "") for drive in drives])))
+    return list(wrong_safety(done, before, drives)), done
+
+
+def shapes(program, folder, scratch, drives):
+    done = vm.boot(vm.Options(
+        command=["sh", "-c", 'for bdf in $LAB_NVME; do set -- "$@" -a "$bdf"; done; '
+                 'exec "$@" -- pci_uio_secondary_autotest', "sh", program, "-l", "0-1",
+                 "--iova-mode=pa", "--no-telemetry"],
+        env={"PCI_UIO_SECONDARY_CASES": "control,exit_return,traffic_,io_,intr_",
+             "PCI_UIO_SECONDARY_WRITE": "1"},
+        nvme=0, timeout=TIMEOUT, accel="tcg", take=[(folder, "/dpdk")],
+        qemu=wrapper(scratch, [(drive, *shape[:2]) for drive, shape in zip(drives, SHAPES)])))
+    return list(wrong_shapes(done)), done
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(prog="tests/drive_safety", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", choices=[[], *PARTS], help="default: both")
+    arguments.add_dpdk(parser)
+    options = parser.parse_args(argv)
+    distro.need({**variants.NEED, **vm.NEED})
+    build = variants.Build(source.get(options.dpdk))
+    folders = build.variants()
+    folder = folders.get(variants.PATCHED, folders[variants.STOCK])
+    failed = False
+    for what in options.what or PARTS:
+        with tempfile.TemporaryDirectory(prefix="uio-drives-") as scratch, \
+                contextlib.ExitStack() as stack:
+            drives = [stack.enter_context(open(os.path.join(scratch, f"drive{index}"), "w+b"))
+                      for index in range(len(SHAPES))]
+            for drive in drives:
+                drive.truncate(SIZE)
+            with common.step(f"running the autotest: {what}"):
+                wrong, done = PARTS[what](f"/dpdk/{build.program()}", folder, scratch, drives)
+        failed |= bool(wrong)
+        if wrong:
+            print(done.stdout + done.stderr, flush=True)
+        for line in wrong:
+            print(f"drive_safety: {what}: {line}", flush=True)
+    print(f"drive_safety: {'FAIL' if failed else 'PASS'}", flush=True)
+    return common.FAILED if failed else common.PASSED
+
+
+PARTS = {"safety": safety, "shapes": shapes}
