@@ -73,9 +73,11 @@ def known_tests():
     tests = {}
     for paragraph in (common.TOP / "meson.build").read_text().split("\n\n"):
         suite = re.search(r"suite: '(\w+)'", paragraph)
+        if not suite:
+            continue
         lists = re.findall(r"(?s)foreach \w+ : \[(.*?)\]", paragraph)
         names = re.findall(r"\btest\('(\w+)'", paragraph) + re.findall(r"'(\w+)'", " ".join(lists))
-        tests.update(dict.fromkeys(names, suite and suite[1]))
+        tests.update(dict.fromkeys(names, suite[1]))
     return tests
 
 

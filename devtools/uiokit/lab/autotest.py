@@ -107,7 +107,8 @@ def known_cases():
                     found[first] = macros.get((named[1] or "").strip(), "").strip('"') \
                         + named[2].strip('"')
                 else:
-                    found[f"exit_{first}"] = macros[exit_claim[1]].strip('"') + exit_claim[2] + second
+                    found[f"exit_{first}"] = \
+                        macros[exit_claim[1]].strip('"') + exit_claim[2] + second
     return found
 
 
