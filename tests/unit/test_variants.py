@@ -123,7 +123,11 @@ SOURCES = {
     "test.c": "#include <rte_eal.h>\nint test_a(void);\nint main(void)\n{\n"
               "\treturn test_a() + rte_eal_init();\n}\n",
     "commands.c": "int commands;\n",
-    "test_a.c": "int helper(void);\nint\ntest_a(void)\n{\n\treturn helper();\n}\n",
+    "test_a.h": "int helper(void);\n",
+    "test_a.c": "#include \"test_a.h\"\nint\ntest_a(void)\n{\n\treturn helper();\n}\n",
+    # Nothing refers to it: it registers itself.
+    "test_a_more.c": "#include \"test_a.h\"\n__attribute__((constructor)) void\nadd(void)\n{\n"
+                     "\thelper();\n}\n",
     "helper.c": "int\nhelper(void)\n{\n\treturn 0;\n}\n",
     "other.c": "static int\nhelper(void)\n{\n\treturn 1;\n}\n"
                "int\nother(void)\n{\n\treturn helper();\n}\n"}
@@ -136,7 +140,7 @@ def objects(tmp_path):
     write(tmp_path / "tree/lib", {"eal/rte_eal.h": "int rte_eal_init(void);\n", "acl/acl.c": "",
                                   "eal/eal.c": "int rte_eal_init(void) { return 0; }\n"})
     text, made = NINJA, []
-    for name in SOURCES:
+    for name in (name for name in SOURCES if name.endswith(".c")):
         made.append(f"app/test/{name}.o")
         text += f"build {made[-1]}: c_COMPILER ../tree/app/test/{name}\n"
     for name in ("eal", "acl"):
@@ -154,6 +158,7 @@ def ninja_in(objects):
 def test_the_part_of_dpdk_test_that_is_referred_to(objects):
     assert partial.build(objects, ninja_in(objects))
     subprocess.run(["app/dpdk-test"], cwd=objects, check=True)
+    assert (objects / "app/test/test_a_more.c.o").exists()
     assert not (objects / "app/test/other.c.o").exists()
     assert not (objects / "lib/librte_acl.so.1").exists()
     # The whole is added to it.

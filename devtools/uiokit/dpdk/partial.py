@@ -36,11 +36,17 @@ def build(objects, ninja):
     if len(chosen) != len(_START):
         return False
     definitions = _definitions(sources)
+    headers_of = {name: _own_headers(source) for name, source in sources.items()}
+    # Of test.h and the like, which every test includes.
+    common_headers = set().union(*(headers_of[name] for name in chosen))
     grown = True
     while grown:
         ninja(sorted(chosen))
         undefined = re.findall(r" U (\w+)", _run(objects, "nm", "-u", *sorted(chosen)))
         needed = {name for symbol in undefined for name in definitions.get(symbol, ())}
+        # Files of one test share a header. Some register themselves by a constructor alone.
+        shared = set().union(*(headers_of[name] for name in chosen)) - common_headers
+        needed |= {name for name, headers in headers_of.items() if headers & shared}
         grown = not needed <= chosen
         chosen |= needed
     headers = set(re.findall(r"/lib/(\w+)/", _run(objects, "ninja", "-t", "deps", *chosen)))
@@ -64,6 +70,12 @@ def _definitions(sources):
             for function in re.findall(r"(?m)^(?!.*\bstatic\b).*\n(\w+)\(", file.read()):
                 found.setdefault(function, set()).add(name)
     return found
+
+
+def _own_headers(source):
+    """The headers beside a test source that it includes."""
+    with open(source, errors="replace") as file:
+        return set(re.findall(r'(?m)^#include "(\w+\.h)"', file.read()))
 
 
 def _is_needed(word, chosen, headers):
