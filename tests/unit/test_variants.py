@@ -195,6 +195,15 @@ def test_once_built_whole_it_stays_whole(build, monkeypatch):
     assert [argv[0] for argv in ran] == ["meson", "ninja", "ninja"]
 
 
+def test_a_fixed_tree_gets_only_the_tests_of_what_it_has(build, payload):
+    write(payload, {"series/order": "fixes fix\nfixes test app/test/test_it.c\n"
+                                    "rfc more needs=test,fix app/test/more.c\n",
+                    "series/more.msg": "test/pci: test more\n\nWhy.\n", "app/test/more.c": ""})
+    build.patches = patchset.read()
+    assert [patch.name for patch in build.tests(True)] == ["test", "more"]
+    assert [patch.name for patch in build.tests(False)] == ["test"]
+
+
 def test_stock_library_of_another_base_is_stale(build):
     fingerprint = build.tree.fingerprint()
     write(build.root / "stock", {"stamp": build.stock_key(fingerprint)})

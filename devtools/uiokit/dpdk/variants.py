@@ -75,14 +75,22 @@ class Build:
         fingerprint = self.tree.fingerprint()
         affected = self.diagnosis == "affected"
         if not (affected and self.stock_is_current(fingerprint)):
-            self.build(STOCK, fingerprint, scratch.patched_files(
-                self.tree, [patch for patch in self.patches if not patch.touches_library()]))
+            self.build(STOCK, fingerprint, scratch.patched_files(self.tree, self.tests(affected)))
         if affected:
             self.build(PATCHED, fingerprint, scratch.patched_files(self.tree, self.patches))
         made = {variant: self.lay_out(variant)
                 for variant in ((STOCK, PATCHED) if affected else (STOCK,))}
         self.differ_in_one_file(made)
         return made
+
+    def tests(self, affected):
+        """The patches of the tests alone, as both variants have them.
+
+        A tree that has the fix gets only the tests of what it has.
+        """
+        drivers = {patch.name for patch in self.patches if patch.touches_library()}
+        return [patch for patch in self.patches if patch.name not in drivers
+                and (affected or not drivers.intersection(patch.needs))]
 
     def stock_key(self, fingerprint):
         return hashlib.sha256("\0".join([fingerprint, *self.options]).encode()).hexdigest()
