@@ -40,7 +40,7 @@ class Tree:
         self.path = pathlib.Path(path).resolve()
         if not self.path.is_dir():
             raise common.Usage(f"{path}: no such folder")
-        self.text = self._read("VERSION").strip()
+        self.text = self._read("VERSION").strip().partition("\n")[0]
         self.is_whole = bool(self.text and re.search(r"project\('DPDK'",
                                                      self._read("meson.build")))
         lacking = [name for name in (COMMON, LINUX) if not (self.path / name).is_file()]
