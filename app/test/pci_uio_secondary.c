@@ -64,9 +64,11 @@ uio_find_role_and_peer(const char *text)
 	const struct rte_memzone *mz = rte_memzone_lookup(UIO_SHARED_MZ);
 	char name[32];
 	unsigned int slot;
+	int found;
 
-	if (sscanf(text, "%31[^,],%u,%17[^,],%d", name, &slot, uio_device_name, &uio_parent) != 4 ||
-			slot >= UIO_SLOTS || (uio_role = uio_find_role(name)) == NULL) {
+	found = sscanf(text, "%31[^,],%u,%17[^,],%d", name, &slot, uio_device_name, &uio_parent);
+	uio_role = found == 4 ? uio_find_role(name) : NULL;
+	if (uio_role == NULL || slot >= UIO_SLOTS) {
 		printf(UIO_ENV_ROLE "=%s is not \"role,slot,device,parent\"\n", text);
 		return -1;
 	}

@@ -116,7 +116,9 @@ uio_setting_read(const char *env)
 	if (s == NULL)
 		return uio_settings_help(env);
 	if (s->value == NULL) {
-		uio_settings.cases = name[len + 1] != '\0' ? name + len + 1 : NULL;
+		uio_settings.cases = NULL;
+		if (strlen(name) > len + 1)
+			uio_settings.cases = &name[len + 1];
 		return 0;
 	}
 	errno = 0;
