@@ -557,7 +557,7 @@ nvme_qpair_create(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, uint16_t qid)
 	ret = nvme_qpair_init(ctrl, qp, qid);
 	if (ret != 0)
 		return ret;
-	/* What an earlier queue of this number left there would carry a phase of its own. */
+	/* What an earlier queue of this number left there would carry a stale phase tag. */
 	memset(qp->mem.addr, 0, qp->mem.mz->len);
 
 	cmd.prp1 = qp->mem.iova + ctrl->page_size;

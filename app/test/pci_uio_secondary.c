@@ -273,7 +273,7 @@ uio_end_exec(void)
 	return execl("/bin/sh", "sh", "-c", "exit 7", NULL);
 }
 
-/* A primary of its own, which does not have the device that its secondary asks for. */
+/* Another primary, which does not have the device that its secondary asks for. */
 static int
 uio_other_primary(const char *role __rte_unused, const char *device)
 {

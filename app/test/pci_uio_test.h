@@ -11,7 +11,7 @@
  *
  * The primary runs the cases. What a case wants a secondary to do is a role: the same program,
  * started again with UIO_ENV_ROLE set, attaches the device, does its part, reports in shared
- * memory, waits for uio_finish(), and ends in the way that the role is about.
+ * memory, waits for uio_finish(), and exits as its role says.
  *
  * Cases and roles come in tables. A file adds its own with UIO_REGISTER_CASES() and
  * UIO_REGISTER_ROLES(), so that a patch that changes the bus driver can bring its cases as one

@@ -564,7 +564,7 @@ test_pci_uio_secondary(void)
 	uio_shared_free();
 	uio_driver_unregister();
 	uio_handle_signals(false);
-	/* Now the process may end in the way that it was asked to. */
+	/* Now the process may exit as the signal asked. */
 	if (uio_signal_number != 0)
 		raise(uio_signal_number);
 

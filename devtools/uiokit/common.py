@@ -87,7 +87,7 @@ def entry(main):
     try:
         print(end="", flush=True)
     except OSError:
-        # The interpreter flushes once more when it ends, and would end with a code of its own.
+        # The interpreter flushes once more when it ends, and would exit with another code.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
@@ -175,7 +175,7 @@ _line = {"open": False}
 
 
 def end_line():
-    """End the line of a step on the terminal, so that other output starts on a line of its own."""
+    """End the line of a step on the terminal, so that other output starts on a new line."""
     if _line["open"]:
         print(file=sys.stderr, flush=True)
     _line["open"] = False

@@ -15,7 +15,7 @@ from . import dpdk_tree, patchset
 from .patchset import ATTRIBUTES, CARRIED_DIFF, NO_CONFIG, carried, shape
 
 
-# Before the patch that brings our fix, on a tree that has SPDK's: a commit of its own.
+# Before the patch that brings our fix, on a tree that has SPDK's: a separate commit.
 TAKE_BACK = types.SimpleNamespace(
     name=f"SPDK's change of {dpdk_tree.LINUX} is taken back, since the series replaces it",
     message="""bus/pci: take back SPDK's change of UIO open
