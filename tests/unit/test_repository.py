@@ -103,10 +103,10 @@ def test_a_wrong_import_is_found(tmp_path, monkeypatch, place, text, wrong):
 
 def test_every_link_is_a_command():
     commands = [common.TOP / name for name in files() if (common.TOP / name).is_symlink()]
-    launch = common.TOP / "devtools/uiokit/cli/launch"
+    launch = common.TOP / "devtools/launch"
     assert len(commands) >= 10
     for command in commands:
-        module = launch.parent if command.parent == common.TOP / "devtools" else command.parent
+        module = launch.parent / "uiokit/cli" if command.parent == launch.parent else command.parent
         assert command.resolve() == launch, command
         assert (module / f"{command.name}.py").is_file(), command
         assert os.access(command, os.X_OK)
