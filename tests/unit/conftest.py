@@ -124,7 +124,7 @@ def surroundings(tmp_path, monkeypatch):
     monkeypatch.setenv("UIO_BUILD_DIR", str(tmp_path / "build"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    for name in ("XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL"):
+    for name in ("XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "LD_LIBRARY_PATH"):
         monkeypatch.delenv(name, raising=False)
     for role in ("AUTHOR", "COMMITTER"):
         monkeypatch.delenv(f"GIT_{role}_NAME", raising=False)

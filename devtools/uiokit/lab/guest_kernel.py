@@ -250,14 +250,14 @@ def _load(image, folder, driver):
                 raise common.Usage(
                     f"kernel {release} has no module {name} ({needed.get(name, 'a dependency')}) "
                     f"in {folder}: give the folder or the package that has it with --modules")
-            level = {name: kernel_image.read_module(files[name]) for name in sorted(names)}
-            for name, (version, needs) in kernel_image.about_modules(level).items():
+            paths = [files[name] for name in sorted(names)]
+            for name, (version, needs) in zip(sorted(names), kernel_image.about_modules(paths)):
                 if version != release:
                     raise common.Usage(f"{files[name]} is for kernel {version}, not for {release}: "
                                        "give the folder with this kernel's modules with --modules")
+                modules[name] = kernel_image.read_module(files[name])
                 depends[name] = needs
-            modules.update(level)
-            names = {other for name in level for other in depends[name]}
+            names = {other for name in names for other in depends[name]}
         kernel.modules.update(modules)
         kernel.depends.update(depends)
 
