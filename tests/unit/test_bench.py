@@ -228,13 +228,8 @@ def test_an_ill_formed_line_is_named(make, line, what):
 
 
 @pytest.mark.parametrize("changes, what", [
-    ({"date": "yesterday"}, "date is not an ISO date"),
-    ({"commit": None}, "commit is not a string"),
-    ({"command": "two\nlines"}, "command is not one line of text"),
-    ({"form": "long"}, "form is neither full nor short"),
-    ({"machine": 1}, "machine is not an object"),
-    ({"guest": {**ABOUT["guest"], "accel": "hvf"}}, "guest.accel is neither tcg nor kvm"),
-    ({"machine": {**ABOUT["machine"], "cores": 1.5}}, "machine.cores is not a number")])
+    ({"machine": 1}, "machine: not an object with cpu"),
+    ({"guest": {}}, "guest: not an object with kernel, accel")])
 def test_ill_formed_run(make, changes, what):
     with pytest.raises(common.Usage, match=rf"run\.json: {what}.*: run devtools/bench again"):
         samples.read(make(rounds("attach", patched=[1]), **changes))
@@ -334,17 +329,10 @@ def test_a_plot_of_very_few_samples(run, gnuplot, taken):
 def test_every_sample_is_a_point_and_zero_is_on_the_axis(run):
     figures = {figure.name: figure for figure in samples.FIGURES}
     script = report.plot_script(run(ALL), figures["attach"], ["somewhere"])
-    points = script.split("$points2 << END\n")[1].split("END")[0].splitlines()
+    points = script.split("$points1 << END\n")[1].split("END")[0].splitlines()
     assert [point.split()[1] for point in points] == ["2", "4", "6"]
     assert len({point.split()[0] for point in points}) == 3
-    assert "set yrange [0:" in script and "logscale" not in script
-
-
-def test_a_log_axis_only_without_zero(run):
-    figure = samples.Figure("attach", "t", "ms", ("patched",), log=True)
-    for value, log in ((1, True), (0, False)):
-        taken = run(rounds("attach", patched=[value, 1000]))
-        assert ("set logscale y" in report.plot_script(taken, figure, [])) == log
+    assert "set yrange [0:" in script
 
 
 @pytest.mark.parametrize("name", [samples.RUN, samples.SAMPLES])
