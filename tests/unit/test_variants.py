@@ -29,7 +29,9 @@ def prepared(build, name):
 
 
 def test_prepared_tree_follows_from_variant_to_variant(build):
+    os.utime(build.tree.path / dpdk_tree.COMMON, (1, 1))
     prepare(build, ["test"])
+    untouched = (build.source / "lib/a.c").stat().st_mtime_ns
     assert "attach" not in prepared(build, dpdk_tree.COMMON)
     prepare(build, ["fix", "test"])
     assert "attach" in prepared(build, dpdk_tree.COMMON)
@@ -37,21 +39,9 @@ def test_prepared_tree_follows_from_variant_to_variant(build):
     assert not (build.source / "app/test/test_it.c").exists()
     prepare(build, ["test"])
     assert "attach" not in prepared(build, dpdk_tree.COMMON)
-
-
-def test_a_file_put_back_is_newer_than_what_was_built_from_it(build):
-    origin = build.tree.path / dpdk_tree.COMMON
-    os.utime(origin, (1, 1))
-    prepare(build, ["fix"])
-    prepare(build, ["test"])
+    # What is put back is newer than what was built from it; the rest keeps its time.
     assert (build.source / dpdk_tree.COMMON).stat().st_mtime > 1
-
-
-def test_untouched_files_keep_their_time(build):
-    prepare(build, ["test"])
-    before = (build.source / "lib/a.c").stat().st_mtime_ns
-    prepare(build, ["fix", "test"])
-    assert (build.source / "lib/a.c").stat().st_mtime_ns == before
+    assert (build.source / "lib/a.c").stat().st_mtime_ns == untouched
 
 
 def test_an_edited_base_is_noticed(build):
@@ -64,33 +54,25 @@ def test_an_edited_base_is_noticed(build):
     assert not (build.source / "lib/new.c").exists()
 
 
-def test_a_tampered_prepared_tree_is_put_right(build):
-    prepare(build, ["fix"])
-    write(build.source, {dpdk_tree.COMMON: "tampered\n"})
-    prepare(build, ["fix"])
-    assert "tampered" not in prepared(build, dpdk_tree.COMMON)
-
-
-def test_an_interrupted_preparation_is_put_right(build, monkeypatch):
-    prepare(build, ["test"])
-    real = common.replace_file
-
+def test_a_tampered_or_interrupted_preparation_is_put_right(build, monkeypatch):
     def interrupted(path, data, mode=None):
         changed = real(path, data, mode)
         if str(path).endswith("pci_common_uio.c"):
             raise KeyboardInterrupt
         return changed
 
+    prepare(build, ["test"])
+    real = common.replace_file
     monkeypatch.setattr(common, "replace_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare(build, ["fix", "test"])
     monkeypatch.setattr(common, "replace_file", real)
     prepare(build, ["test"])
     assert "attach" not in prepared(build, dpdk_tree.COMMON)
-
-
-def test_a_record_that_is_no_json_counts_as_none(build):
+    write(build.source, {dpdk_tree.COMMON: "tampered\n"})
     prepare(build, ["fix"])
+    assert "tampered" not in prepared(build, dpdk_tree.COMMON)
+    # A record that is no JSON counts as none.
     write(build.root, {"prepared.json": "{"})
     prepare(build, ["test"])
     assert "attach" not in prepared(build, dpdk_tree.COMMON)
