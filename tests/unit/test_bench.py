@@ -91,20 +91,15 @@ def test_what_is_measured_is_in_the_table():
 
 @pytest.mark.parametrize("figure, below, value, outcome", [
     ("attach", "stock", 94, "met"), ("attach", "stock", 95, "met"),
-    ("attach", "stock", 96, "NOT MET"),
+    # A missed target that is explained fails the run only beyond its limit.
+    ("attach", "stock", 105, "NOT MET"), ("attach", "stock", 106, "NOT MET"),
     ("iops", "none", 98, "met"), ("iops", "none", 97, "met"), ("iops", "none", 96, "NOT MET")])
 def test_a_target_is_met_or_not(judged, run, figure, below, value, outcome):
     taken = rounds(figure, patched=[value] * 3, **{below: [100] * 3})
     found = judged(taken)[f"{figure} patched / {below}"]
     assert (found.outcome, found.summary.median) == (outcome, value / 100)
-    assert [(f"{figure}: patched / {below} is 0.96 (3 pairs); target: {found.wanted}",
-             figure == "iops")] * (outcome == "NOT MET") == report.missed(run(taken))
-
-
-def test_an_explained_miss_fails_only_beyond_its_limit(run):
-    for value, failure in ((105, False), (106, True)):
-        assert [failed for _, failed in report.missed(
-            run(rounds("attach", patched=[value], stock=[100])))] == [failure]
+    assert [(f"{figure}: patched / {below} is {value / 100:g} (3 pairs); target: {found.wanted}",
+             figure == "iops" or value > 105)] * (outcome == "NOT MET") == report.missed(run(taken))
 
 
 @pytest.mark.parametrize("off, outcome", [(-6, "met"), (-4, "undecided"), (4, "undecided"),
@@ -125,31 +120,24 @@ def test_a_ratio_is_of_rounds_and_not_of_medians(judged):
     assert found["attach patched / vfio"].summary == pytest.approx((3, 0.5, 0.255, 25.25, 0.01, 50))
 
 
-def test_samples_without_a_partner_are_ignored_and_counted(judged):
-    found = judged(rounds("attach", patched=[90, 90, 1], stock=[100, 100]))
-    assert found["attach patched / stock"].summary.high == 0.9
-    assert found["attach patched / stock"].note == "2 pairs, 1 samples without a partner"
-
-
-def test_rounds_that_do_not_pair(judged):
-    found = judged(rounds("attach", patched=[80, 90, 100]) +
-                   rounds("attach", 3, stock=[90, 100, 110]))["attach patched / stock"]
-    assert found.note == "rounds do not pair: ratio of medians"
-    assert (found.outcome, found.summary.median, found.summary.n) == ("met", 0.9, 0)
-
-
-def test_division_by_zero(judged):
-    found = judged(rounds("files", patched=[1, 1, 1], stock=[0, 2, 2]))["files patched / stock"]
-    assert found.summary.median == 0.5 and "ratio of medians" in found.note
-    found = judged(rounds("attach", patched=[1], stock=[0]))["attach patched / stock"]
-    assert found.outcome == "not measured in this run"
+@pytest.mark.parametrize("taken, median, n, note", [
+    (rounds("attach", patched=[90, 90, 1], stock=[100, 100]), 0.9, 2,
+     "2 pairs, 1 samples without a partner"),
+    (rounds("attach", patched=[80, 90, 100]) + rounds("attach", 3, stock=[90, 100, 110]), 0.9, 0,
+     "rounds do not pair: ratio of medians"),
+    (rounds("attach", patched=[1, 1, 1], stock=[0, 2, 2]), 0.5, 0,
+     "division by 0: ratio of medians")])
+def test_samples_that_make_no_pair(judged, taken, median, n, note):
+    found = judged(taken)["attach patched / stock"]
+    assert (found.summary.median, found.summary.n, found.note) == (median, n, note)
 
 
 def test_what_was_not_measured_is_not_met(judged, run):
     taken = rounds("attach", patched=[1], stock=[2])
-    found = judged(taken)
+    found = judged(taken + rounds("config-read", rte_pci_read_config=[1], pread=[0]))
     assert found["attach patched / vfio"].note == "no vfio"
     assert found["iops patched / none"].note == "no patched and no none"
+    assert found["config-read rte_pci_read_config / pread"].note == "pread is 0"
     assert {one.outcome for name, one in found.items() if name != "attach patched / stock"
             and one.wanted} == {"not measured in this run"}
     assert report.missed(run(taken)) == []
@@ -190,11 +178,7 @@ def test_growth_has_two_halves_and_an_error(judged):
 
 def test_growth_in_one_half_only(judged):
     found = judged(curve(lambda x: 999 + 100 * x - 80 * (x > 0), xs=(0, 4, 20)))["drives-part"]
-    assert found.change == pytest.approx(0.25)
-    assert found.outcome == "NOT MET"
-
-
-def test_growth_needs_three(judged):
+    assert (found.change, found.outcome) == (pytest.approx(0.25), "NOT MET")
     found = judged(curve(lambda x: x, xs=(1, 2)))["drives-part"]
     assert found.note == "2 numbers of drives, 3 are needed"
 
@@ -235,17 +219,17 @@ def test_ill_formed_run(make, changes, what):
         samples.read(make(rounds("attach", patched=[1]), **changes))
 
 
-def test_missing_and_empty_files(make, tmp_path):
-    with pytest.raises(common.Usage, match="run.json: No such file.*name the folder of a run"):
-        samples.read(tmp_path)
-    folder = make([])
-    with pytest.raises(common.Usage, match="samples.jsonl: no samples"):
-        samples.read(folder)
-    (folder / "samples.jsonl").unlink()
-    with pytest.raises(common.Usage, match="samples.jsonl: No such file"):
-        samples.read(folder)
-    (folder / "run.json").write_text("{\n,")
-    with pytest.raises(common.Usage, match="run.json:2: not JSON"):
+@pytest.mark.parametrize("name, text, what", [
+    ("run.json", None, "run.json: No such file.*name the folder of a run"),
+    ("run.json", "{\n,", "run.json:2: not JSON"),
+    ("samples.jsonl", None, "samples.jsonl: No such file"),
+    ("samples.jsonl", "", "samples.jsonl: no samples")])
+def test_missing_and_empty_files(make, name, text, what):
+    folder = make(rounds("attach", patched=[1]))
+    (folder / name).unlink()
+    if text is not None:
+        (folder / name).write_text(text)
+    with pytest.raises(common.Usage, match=what):
         samples.read(folder)
 
 

@@ -20,23 +20,27 @@ def moved_up(name):
     return common.replace("\tret =", f"{guard}\t\treturn {name}(dev);\n\tret =")
 
 
+GUARD = "\tif (rte_eal_process_type() != RTE_PROC_PRIMARY)\n\t\treturn 0;\n\tfd ="
+NOTE = "\tif (rte_eal_process_type() == RTE_PROC_SECONDARY)\n\t\tnote();\n\tfd ="
+
+
 def test_affected_names_both_lines():
     state, evidence = diagnose()
     assert state == "affected"
     assert f"{dpdk_tree.COMMON}:11" in evidence and f"{dpdk_tree.LINUX}:5" in evidence
 
 
-def test_secondary_that_leaves_first_without_config_space_is_older_than_the_bug():
-    assert diagnose(moved_up("pci_uio_map_secondary"))[0] == "not-affected"
-
-
-def test_secondary_that_opens_config_space_is_fixed():
-    assert diagnose(moved_up("pci_uio_attach_secondary"))[0] == "fixed"
-
-
-def test_another_fix_is_seen_as_one():
-    guard = "\tif (rte_eal_process_type() != RTE_PROC_PRIMARY)\n\t\treturn 0;\n\tfd ="
-    assert diagnose(linux=LINUX.replace("\tfd =", guard))[0] == "fixed"
+@pytest.mark.parametrize("texts, state", [
+    # A secondary that leaves first: with config space it is fixed, without older than the bug.
+    ({"common": moved_up("pci_uio_map_secondary")}, "not-affected"),
+    ({"common": moved_up("pci_uio_attach_secondary")}, "fixed"),
+    ({"linux": LINUX.replace("\tfd =", GUARD)}, "fixed"),
+    # A test that keeps nobody out, and a comment.
+    ({"linux": LINUX.replace("\tfd =", NOTE)}, "affected"),
+    ({"linux": LINUX.replace("\tfd =", "\t/* rte_eal_process_type() */\n\tfd =")}, "affected"),
+    ({"linux": PLAIN_LINUX}, "affected")])
+def test_a_fix_is_known_by_what_it_does(texts, state):
+    assert diagnose(**texts)[0] == state
 
 
 def test_spdk_change_is_known_by_what_it_does():
@@ -45,17 +49,6 @@ def test_spdk_change_is_known_by_what_it_does():
     assert f"{dpdk_tree.LINUX}:6" in evidence and "line 13" in evidence
     assert dpdk_tree.without_spdk_change(SPDK_LINUX) == PLAIN_LINUX
     assert dpdk_tree.without_spdk_change(PLAIN_LINUX) is None
-    assert diagnose(linux=PLAIN_LINUX)[0] == "affected"
-
-
-def test_a_test_that_keeps_nobody_out_is_no_fix():
-    note = "\tif (rte_eal_process_type() == RTE_PROC_SECONDARY)\n\t\tnote();\n\tfd ="
-    assert diagnose(linux=LINUX.replace("\tfd =", note))[0] == "affected"
-
-
-def test_a_comment_is_no_fix():
-    comment = "\t/* rte_eal_process_type() */\n\tfd ="
-    assert diagnose(linux=LINUX.replace("\tfd =", comment))[0] == "affected"
 
 
 def test_code_that_has_moved_gives_no_diagnosis():
