@@ -18,7 +18,6 @@
  */
 
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
@@ -331,29 +330,14 @@ primary_stop(void)
 }
 
 int
-primary_main(int argc, char **argv)
+primary_main(char **argv)
 {
-	static const struct option options[] = {
-		{ "interval", required_argument, NULL, 'i' },
-		{ "wait", no_argument, NULL, 'w' },
-		{ NULL, 0, NULL, 0 },
-	};
+	const char *interval_us = workload_option(argv, "--interval");
 	struct pollfd input = { .fd = STDIN_FILENO, .events = POLLIN };
-	unsigned int d, interval_us = 0;
-	bool wait = false;
+	unsigned int d;
 	char line[64];
-	int option;
 
-	optind = 1;
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (option == 'i')
-			interval_us = atoi(optarg);
-		else if (option == 'w')
-			wait = true;
-		else
-			return 2;
-	}
-	if (wait) {
+	if (workload_option(argv, "--wait") != NULL) {
 		printf("{\"waiting\": true}\n");
 		fflush(stdout);
 		if (fgets(line, sizeof(line), stdin) == NULL)
@@ -388,8 +372,8 @@ primary_main(int argc, char **argv)
 		if (poll(&input, 1, 0) > 0 &&
 				(fgets(line, sizeof(line), stdin) == NULL || !primary_execute(line)))
 			break;
-		if (interval_us > 0)
-			usleep(interval_us);
+		if (interval_us != NULL && atoi(interval_us) > 0)
+			usleep(atoi(interval_us));
 	}
 	primary_stop();
 	rte_eal_cleanup();

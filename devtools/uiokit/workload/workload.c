@@ -165,6 +165,16 @@ workload_print_string(const char *text)
 	putchar('"');
 }
 
+const char *
+workload_option(char **argv, const char *name)
+{
+	for (; *argv != NULL; argv++) {
+		if (strcmp(*argv, name) == 0)
+			return argv[1] != NULL ? argv[1] : "";
+	}
+	return NULL;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -176,6 +186,6 @@ main(int argc, char **argv)
 		return EXIT_FAILURE;
 	}
 	if (rte_eal_process_type() == RTE_PROC_PRIMARY)
-		return primary_main(argc - used, argv + used);
-	return secondary_main(argc - used, argv + used);
+		return primary_main(argv + used);
+	return secondary_main(argv + used);
 }

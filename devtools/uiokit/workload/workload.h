@@ -54,7 +54,10 @@ long workload_memory(const char *file, const char *field);
 /** Print text as a JSON string. */
 void workload_print_string(const char *text);
 
-int primary_main(int argc, char **argv);
-int secondary_main(int argc, char **argv);
+/** The word after an option, "" if it is the last; NULL without the option. */
+const char *workload_option(char **argv, const char *name);
+
+int primary_main(char **argv);
+int secondary_main(char **argv);
 
 #endif /* WORKLOAD_H */
