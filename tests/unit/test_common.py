@@ -183,6 +183,20 @@ def test_fresh_dir_is_whole_or_absent(tmp_path):
     assert os.listdir(tmp_path / "parent") == []
 
 
+@pytest.mark.parametrize("keep_same", [True, False])
+@pytest.mark.parametrize("text, target", [("x", "f/a"), ("y", "f/a"), ("x", "f/b")])
+def test_a_fresh_dir_with_the_same_content_is_left_alone(tmp_path, text, target, keep_same):
+    inodes = []
+    for content, link in (("x", "f/a"), (text, target)):
+        with common.fresh_dir(tmp_path / "d/d", keep_same=keep_same) as folder:
+            write(folder, {"f/a": content})
+            (folder / "link").symlink_to(link)
+        inodes.append((tmp_path / "d/d").stat().st_ino)
+    assert os.listdir(tmp_path / "d") == ["d"]
+    assert (inodes[0] == inodes[1]) == (keep_same and (text, target) == ("x", "f/a"))
+    assert (tmp_path / "d/d/f/a").read_text() == text
+
+
 @pytest.mark.parametrize("number", range(1, 6))
 def test_an_interrupted_fresh_dir_leaves_the_old_or_the_new(tmp_path, monkeypatch, number):
     def interrupted(real):
