@@ -126,6 +126,25 @@ def test_mails_give_the_same_tree_and_the_same_bytes(make_tree, payload, tmp_pat
         git(applied.path, "rev-parse", "HEAD^{tree}")
 
 
+def test_the_copyright_holder_of_a_new_file_is_the_user(make_tree, payload, tmp_path):
+    ours = "/*\n * Copyright(c) 2026 the dpdk-uio-secondary authors\n */\nint x;\n"
+    write(payload, {"app/test/test_it.c": ours})
+    tree = make_tree(is_git=True)
+    *_, mail = export.export(tree, patchset.read(), tmp_path / "out")
+    apply.apply(tree, patchset.read())
+    for path in (mail, tree.path / "app/test/test_it.c"):
+        assert "* Copyright(c) 2026 A Tester\n" in path.read_text()
+        assert "the dpdk-uio-secondary authors" not in path.read_text()
+    (tmp_path / ".gitconfig").write_text("[user]\n\tname = Other\n\temail = o@example.com\n")
+    assert [patch.name for patch in apply.applied(tree)] == ["fix", "test"]
+    assert apply.apply(tree, patchset.read()) == []
+    assert refresh.refresh(tree) == []
+    git(tree.path, "commit", "-q", "--amend", "--no-edit")
+    assert refresh.refresh(tree) == [] and (payload / "app/test/test_it.c").read_text() == ours
+    *_, mail = export.export(tree, patchset.read(), tmp_path / "again")
+    assert "* Copyright(c) 2026 Other\n" in mail.read_text()
+
+
 def test_notes_of_a_message_are_mailed_and_kept_but_not_committed(make_tree, payload, tmp_path):
     text = "bus/pci: fix it\n\nWhy.\n---\nNot run.\n"
     (payload / "series/fix.msg").write_text(text)

@@ -33,10 +33,11 @@ def apply(tree, patches, branch=BRANCH):
     if missing and tree.is_git:
         refuse_dirty(tree)
         process.run(["git", "check-ref-format", "--branch", branch], problem=common.Usage)
-    with scratch.repository(tree, missing) as repo:
+    identity = user_identity(tree.path, needed=missing and tree.is_git)
+    with scratch.repository(tree, missing, identity) as repo:
         steps = list(repo.put_on(missing))
     if steps and tree.is_git:
-        _apply_commits(tree, steps, branch)
+        _apply_commits(tree, steps, branch, identity)
     elif steps:
         _apply_edits(tree, steps)
     return [patch for patch, _ in steps]
@@ -72,9 +73,8 @@ def _apply_edits(tree, steps):
         old.unlink(missing_ok=True)
 
 
-def _apply_commits(tree, steps, target):
+def _apply_commits(tree, steps, target, identity):
     """Make the commits beside the work tree, then move to them in one step."""
-    identity = user_identity(tree.path)
     branch = tree.git("branch", "--show-current")
     if target != branch and tree.git("branch", "--list", target):
         raise common.Usage(f"{tree.path} has a branch {target} already: switch to it, delete it "
@@ -100,12 +100,14 @@ def _apply_commits(tree, steps, target):
         tree.git("switch", "-q", "-c", target, parent)
 
 
-def user_identity(path):
-    """`Name <mail>` as git knows the user; never made up."""
+def user_identity(path, needed=True):
+    """`Name <mail>` as git knows the user; never made up. None if unknown and not needed."""
     done = process.run(["git", "-C", path, "-c", "user.useConfigOnly=true",
                         "var", "GIT_AUTHOR_IDENT"], check=False)
     match = re.match(r"(.+ <.+>) \d+ ", done.stdout)
     if done.returncode != 0 or not match:
+        if not needed:
+            return None
         raise common.Usage("git has no user.name and user.email for the sign-off; "
                            "set both with git config --global")
     return match[1]

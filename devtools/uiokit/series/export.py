@@ -35,7 +35,7 @@ def export(tree, patches, folder, below=()):
     env = dict(os.environ, GIT_AUTHOR_NAME=name, GIT_AUTHOR_EMAIL=mail, GIT_AUTHOR_DATE=moment,
                GIT_COMMITTER_NAME=name, GIT_COMMITTER_EMAIL=mail, GIT_COMMITTER_DATE=moment,
                **patchset.NO_CONFIG)
-    with scratch.repository(tree, [*carried, *below, *patches]) as repo:
+    with scratch.repository(tree, [*carried, *below, *patches], identity) as repo:
         for patch in reversed(carried):
             repo.undo(patch)
         beneath = [patch for patch, _ in repo.put_on(below)]

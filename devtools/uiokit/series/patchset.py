@@ -22,6 +22,8 @@ SETS = ("fixes", "rfc")
 NO_CONFIG = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull,
              "GIT_CONFIG_NOSYSTEM": "1"}
 ATTRIBUTES = "*.c diff=cpp\n*.h diff=cpp\n"
+# The copyright holder of new files as they stand here; a tree gets the user's name instead.
+HOLDER = b"the dpdk-uio-secondary authors"
 CARRIED_DIFF = ["diff", "--relative", "-U1", "--no-color", "--no-ext-diff", "--no-indent-heuristic"]
 
 

@@ -70,6 +70,9 @@ def _read_back(tree, patch, commit, attributes, writes):
     for status, name in (line.split("\t") for line in names):
         if status == "A":
             path, data = common.TOP / name, _output(tree, "cat-file", "blob", f"{commit}:./{name}")
+            holder = re.escape(tree.git("log", "-1", "--format=%an", commit).encode())
+            data = re.sub(rb"(Copyright\(c\) \d+ )%b$" % holder, rb"\1" + patchset.HOLDER, data,
+                          count=1, flags=re.M)
         elif status == "M":
             text = patchset.carried(_output(tree, "-c", f"core.attributesFile={attributes}",
                                             *patchset.CARRIED_DIFF, f"{commit}^", commit, "--",

@@ -29,8 +29,10 @@ that change. Restore the order that DPDK has.
 class ScratchRepository:
     """The files that a series touches, taken out of a tree into a scratch git repository."""
 
-    def __init__(self, tree, series, folder):
+    def __init__(self, tree, series, folder, identity=None):
+        """identity: `Name <mail>`, the copyright holder of new files"""
         self.tree = tree
+        self.holder = identity.partition(" <")[0].encode() if identity else patchset.HOLDER
         self.folder = pathlib.Path(folder)
         self.paths = sorted({dpdk_tree.LINUX, *patchset.paths(series, tree)})
         self.git("init", "-q", "--template=", "-b", "base", ".")
@@ -84,7 +86,8 @@ class ScratchRepository:
                     f"{patch.name}: {name} already exists in {self.tree}, and differs: the tree "
                     "carries another version of this patch; start from the base without it")
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes((common.TOP / name).read_bytes())
+            data = (common.TOP / name).read_bytes()
+            target.write_bytes(data.replace(patchset.HOLDER, self.holder))
         for name, diff in patch.diffs(self.tree).items():
             if not (self.folder / name).is_file():
                 raise common.CheckFailed(
@@ -102,11 +105,15 @@ class ScratchRepository:
         self.git("add", "-A", "-f")
 
     def undo(self, patch):
-        """Undo a patch if it is applied to the letter; otherwise change nothing. Returns which."""
+        """Undo a patch if it is applied to the letter; otherwise change nothing. Returns which.
+
+        The copyright holder of a new file may be anybody: it depends on who applied the patch.
+        """
         before = self.contents()
         added = patch.added(self.tree)
         for name in added:
-            if before.get(name) != (common.TOP / name).read_bytes():
+            known = (common.TOP / name).read_bytes()
+            if before[name] is None or _without_holder(before[name]) != _without_holder(known):
                 return False
         diffs = patch.diffs(self.tree)
         for name, diff in diffs.items():
@@ -137,16 +144,20 @@ class ScratchRepository:
 
 
 @contextlib.contextmanager
-def repository(tree, series):
+def repository(tree, series, identity=None):
     """A ScratchRepository that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="uio-series-") as folder:
-        yield ScratchRepository(tree, series, folder)
+        yield ScratchRepository(tree, series, folder, identity)
 
 
 def patched_files(tree, series):
     """{path: bytes} of the files that differ from the tree once the series is on it."""
     with repository(tree, series) as repo:
         return {name: data for _, changed in repo.put_on(series) for name, data in changed.items()}
+
+
+def _without_holder(data):
+    return re.sub(rb"(?<=Copyright\(c\) )(\d+) .*", rb"\1", data, count=1)
 
 
 def _headings(*diffs):
