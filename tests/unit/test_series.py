@@ -398,6 +398,41 @@ def test_refresh_needs_commits(make_tree, payload):
         refresh.refresh(make_tree())
 
 
+def test_track_lists_commits_and_finds_the_first_that_does_not_fit(make_tree, payload, capsys):
+    tree = make_tree(is_git=True)
+    write(payload, {"series/tracked": git(tree.path, "rev-parse", "HEAD")})
+
+    def commit(subject, name, text):
+        write(tree.path, {name: text})
+        git(tree.path, "add", "-A")
+        git(tree.path, "commit", "-q", "-m", subject)
+
+    assert run(capsys, "track", tree.path) == (
+        common.PASSED, "DPDK 22.11.11: 0 commits to look at; the series fits\n", "")
+    commit("net/x: say more", "drivers/net/x.c", "int x;\n")
+    assert run(capsys, "track", tree.path)[0] == common.PASSED
+    fitting = (tree.path / dpdk_tree.COMMON).read_text()
+    for subject, name, text in (
+            ("eal: change interrupts", "lib/eal/linux/eal_interrupts.c", "int i;\n"),
+            ("bus/pci: a comment", dpdk_tree.COMMON, "/* */\n" + fitting),
+            ("bus/pci: rewrite", dpdk_tree.COMMON, fitting.replace("ret = ", "result = ")),
+            ("bus/pci: rewrite again", dpdk_tree.COMMON, fitting.replace("ret = ", "error = "))):
+        if subject.endswith("rewrite"):
+            code, out, _ = run(capsys, "track", tree.path)
+            assert code == common.FAILED and "2 commits to look at; the series fits\n" in out
+        commit(subject, name, text)
+    code, out, _ = run(capsys, "track", tree.path)
+    assert code == common.FAILED
+    assert [line.split(" ", 1)[1] for line in out.splitlines()[:4]] == [
+        "eal: change interrupts", "bus/pci: a comment", "bus/pci: rewrite",
+        "bus/pci: rewrite again"]
+    assert f"not fit since {git(tree.path, 'log', '-1', '--format=%h %s', 'HEAD^')}:" in out
+    assert f"{dpdk_tree.COMMON}.fix.diff: hunk 1 of 1 does not fit" in out
+    for since in ("nowhere", "HEAD"):
+        with pytest.raises(common.Usage, match=f"--since {since}: "):
+            series.main(["track", str(tree.path), "--since", since])
+
+
 def test_status_exit_codes(make_tree, payload, tmp_path, capsys):
     tree = make_tree()
     assert series.main(["status", str(tree.path)]) == common.FAILED
