@@ -46,31 +46,27 @@ def apply(tree, patches, branch=BRANCH):
 def _apply_edits(tree, steps):
     """Write the files of an unpacked tree; if one cannot be written, restore all."""
     final = {name: data for _, changed in steps for name, data in changed.items()}
-    with contextlib.ExitStack() as undo:
+    with tempfile.TemporaryDirectory(dir=tree.path, prefix=".uio-series-") as folder, \
+            contextlib.ExitStack() as undo:
+        new, old = ([pathlib.Path(folder, f"{kind}{number}") for number in range(len(final))]
+                    for kind in ("new", "old"))
         # All that needs disk space comes first; what follows, and its undoing, only renames.
-        staged = []
-        for name, data in final.items():
+        for path, data in zip(new, final.values()):
+            path.write_bytes(data)
+        for name, made, kept in zip(final, new, old):
             target = tree.path / name
             for parent in reversed(target.relative_to(tree.path).parents):
                 if not (tree.path / parent).exists():
                     (tree.path / parent).mkdir()
                     undo.callback((tree.path / parent).rmdir)
-            new = target.with_name(f".{target.name}.uio-new")
-            undo.callback(new.unlink, missing_ok=True)
-            new.write_bytes(data)
             if target.exists():
-                shutil.copymode(target, new)
-            staged.append((new, target, target.with_name(f".{target.name}.uio-old")))
-        for new, target, old in staged:
-            if target.exists():
-                os.rename(target, old)
-                undo.callback(os.replace, old, target)
+                shutil.copymode(target, made)
+                os.rename(target, kept)
+                undo.callback(os.replace, kept, target)
             else:
                 undo.callback(target.unlink, missing_ok=True)
-            os.rename(new, target)
+            os.rename(made, target)
         undo.pop_all()
-    for _, _, old in staged:
-        old.unlink(missing_ok=True)
 
 
 def _apply_commits(tree, steps, target, identity):

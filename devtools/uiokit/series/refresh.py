@@ -11,8 +11,6 @@ import tempfile
 from .. import common, process
 from . import apply, patchset, scratch
 
-_SIGN_OFF = re.compile(r"(?m)^Signed-off-by: .*\n?")
-
 
 def refresh(tree):
     """Take the commits of the series on a git tree back into this repository. Returns changes."""
@@ -62,7 +60,8 @@ def _commits(tree):
 
 def _read_back(tree, patch, commit, attributes, writes):
     """Add to `writes` what a commit makes of a patch: {path in this repository: bytes or None}."""
-    message = _SIGN_OFF.sub("", tree.git("log", "-1", "--format=%B", commit)).rstrip() + "\n"
+    message = re.sub(r"(?m)^Signed-off-by: .*\n?", "",
+                     tree.git("log", "-1", "--format=%B", commit)).rstrip() + "\n"
     writes[patchset.SERIES / f"{patch.name}.msg"] = (message + patch.notes).encode()
     gone = {*patch.diffs(tree).values(), *(common.TOP / name for name in patch.added(tree))}
     names = tree.git("diff-tree", "-r", "--relative", "--no-commit-id", "--name-status",
@@ -78,7 +77,8 @@ def _read_back(tree, patch, commit, attributes, writes):
                                             *patchset.CARRIED_DIFF, f"{commit}^", commit, "--",
                                             name).decode())
             path = patch.diffs(tree).get(name, common.TOP / f"{name}.{patch.name}.diff")
-            if path.exists() and not _shape_differs(path, text):
+            # Line numbers do not count: they are those of another base.
+            if path.exists() and patchset.shape(path.read_text()) == patchset.shape(text):
                 text = path.read_text()
             data = text.encode()
         else:
@@ -101,8 +101,3 @@ def _refuse_unsaved(path):
     if done.returncode == 0 and done.stdout.strip() and path.exists():
         raise common.Usage(f"{path.relative_to(common.TOP)} has changes that are not committed, "
                            "and refresh would overwrite them; commit or stash them first")
-
-
-def _shape_differs(known, text):
-    """Line numbers do not count: they are those of another base."""
-    return patchset.shape(known.read_text()) != patchset.shape(text)

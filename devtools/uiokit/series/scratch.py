@@ -89,13 +89,12 @@ class ScratchRepository:
             data = (common.TOP / name).read_bytes()
             target.write_bytes(data.replace(patchset.HOLDER, self.holder))
         for name, diff in patch.diffs(self.tree).items():
-            if not (self.folder / name).is_file():
-                raise common.CheckFailed(
-                    f"{diff.relative_to(common.TOP)}: {self.tree} has no {name}")
             self.git("add", "-A", "-f")
-            done = self.git("apply", "--whitespace=nowarn", diff, check=False)
+            done = self.git("apply", "-v", "--whitespace=nowarn", diff, check=False)
             if done.returncode != 0:
-                raise common.CheckFailed(self._misfit(name, diff, done.stderr))
+                raise common.CheckFailed(
+                    f"{diff.relative_to(common.TOP)} does not fit {name} in {self.tree}:\n"
+                    f"{done.stderr}  make a variant for this base: doc/new-release.md")
             landed = self.edit(name)
             if shape(landed) != shape(diff.read_text()):
                 raise common.CheckFailed(
@@ -115,13 +114,11 @@ class ScratchRepository:
             known = (common.TOP / name).read_bytes()
             if before[name] is None or _without_holder(before[name]) != _without_holder(known):
                 return False
-        diffs = patch.diffs(self.tree)
-        for name, diff in diffs.items():
-            if self.git("apply", "-R", "--whitespace=nowarn", diff, check=False).returncode != 0:
-                for path in diffs:
-                    if before[path] is not None:
-                        (self.folder / path).write_bytes(before[path])
-                return False
+        # In one go, so that git applies all of them or none.
+        diffs = "".join(diff.read_text() for diff in patch.diffs(self.tree).values())
+        if diffs and self.git("apply", "-R", "--whitespace=nowarn", stdin=diffs,
+                              check=False).returncode != 0:
+            return False
         for name in added:
             (self.folder / name).unlink()
         return bool(added or diffs)
@@ -129,18 +126,6 @@ class ScratchRepository:
     def edit(self, name):
         """The carried form of what is unstaged in a file: one line of context, no blob ids."""
         return carried(self.git(*CARRIED_DIFF, "--", name).stdout)
-
-    def _misfit(self, name, diff, git_says):
-        """Which hunk does not fit, named so that a person can go there."""
-        header, *hunks = re.split(r"(?m)^(?=@@ )", diff.read_text())
-        for number, hunk in enumerate(hunks, 1):
-            if self.git("apply", "--check", "-", check=False,
-                        stdin=header + hunk).returncode != 0:
-                quoted = "\n".join(f"    {line}" for line in hunk.splitlines()[:8])
-                return (f"{diff.relative_to(common.TOP)}: hunk {number} of {len(hunks)} does not "
-                        f"fit {name} in {self.tree}:\n{quoted}\n"
-                        "  make a variant for this base: doc/new-release.md")
-        return f"{diff.relative_to(common.TOP)} does not fit {name} in {self.tree}: {git_says}"
 
 
 @contextlib.contextmanager
