@@ -160,6 +160,4 @@ def payload(tmp_path, monkeypatch):
         "app/test/test_it.c": "int x;\n"})
     monkeypatch.setattr(common, "TOP", root)
     monkeypatch.setattr(patchset, "SERIES", root / "series")
-    patchset.payload_diffs.cache_clear()
-    yield root
-    patchset.payload_diffs.cache_clear()
+    return root

@@ -8,6 +8,9 @@ from uiokit import common
 from uiokit.series import dpdk_tree
 
 
+GUARD = "\tif (rte_eal_process_type() != RTE_PROC_PRIMARY)\n"
+
+
 def diagnose(common=COMMON, linux=LINUX):
     files = {dpdk_tree.COMMON: common, dpdk_tree.LINUX: linux}
     return dpdk_tree.diagnose(files.__getitem__)
@@ -15,38 +18,35 @@ def diagnose(common=COMMON, linux=LINUX):
 
 def moved_up(name):
     """The test of the process type before the allocation, as before the bug and after the fix."""
-    guard = "\tif (rte_eal_process_type() != RTE_PROC_PRIMARY)\n"
-    common = COMMON.replace(f"{guard}\t\treturn pci_uio_map_secondary(dev);\n", "")
-    return common.replace("\tret =", f"{guard}\t\treturn {name}(dev);\n\tret =")
+    common = COMMON.replace(f"{GUARD}\t\treturn pci_uio_map_secondary(dev);\n", "")
+    return common.replace("\tret =", f"{GUARD}\t\treturn {name}(dev);\n\tret =")
 
 
-GUARD = "\tif (rte_eal_process_type() != RTE_PROC_PRIMARY)\n\t\treturn 0;\n\tfd ="
-NOTE = "\tif (rte_eal_process_type() == RTE_PROC_SECONDARY)\n\t\tnote();\n\tfd ="
+def before_open(code):
+    return LINUX.replace("\tfd =", f"{code}\tfd =")
 
 
-def test_affected_names_both_lines():
-    state, evidence = diagnose()
-    assert state == "affected"
-    assert f"{dpdk_tree.COMMON}:11" in evidence and f"{dpdk_tree.LINUX}:5" in evidence
+@pytest.mark.parametrize("common, linux, state", [
+    (COMMON, LINUX, "affected"),
+    (moved_up("pci_uio_map_secondary"), LINUX, "not-affected"),
+    (moved_up("pci_uio_attach_secondary"), LINUX, "fixed"),
+    (COMMON, before_open(f"{GUARD}\t\treturn 0;\n"), "fixed"),
+    (COMMON, SPDK_LINUX, "fixed by SPDK's change"),
+    (COMMON, PLAIN_LINUX, "affected"),
+    (COMMON, before_open("\tif (rte_eal_process_type() == RTE_PROC_SECONDARY)\n\t\tnote();\n"),
+     "affected"),
+    (COMMON, before_open("\t/* rte_eal_process_type() */\n"), "affected")])
+def test_the_code_decides_whether_a_tree_has_the_bug(common, linux, state):
+    assert diagnose(common, linux)[0] == state
 
 
-@pytest.mark.parametrize("texts, state", [
-    # A secondary that leaves first: with config space it is fixed, without older than the bug.
-    ({"common": moved_up("pci_uio_map_secondary")}, "not-affected"),
-    ({"common": moved_up("pci_uio_attach_secondary")}, "fixed"),
-    ({"linux": LINUX.replace("\tfd =", GUARD)}, "fixed"),
-    # A test that keeps nobody out, and a comment.
-    ({"linux": LINUX.replace("\tfd =", NOTE)}, "affected"),
-    ({"linux": LINUX.replace("\tfd =", "\t/* rte_eal_process_type() */\n\tfd =")}, "affected"),
-    ({"linux": PLAIN_LINUX}, "affected")])
-def test_a_fix_is_known_by_what_it_does(texts, state):
-    assert diagnose(**texts)[0] == state
+def test_the_evidence_names_the_lines():
+    assert f"{dpdk_tree.COMMON}:11 " in diagnose()[1] and f"{dpdk_tree.LINUX}:5 " in diagnose()[1]
+    evidence = diagnose(linux=SPDK_LINUX)[1]
+    assert f"{dpdk_tree.LINUX}:6:" in evidence and "line 13" in evidence
 
 
-def test_spdk_change_is_known_by_what_it_does():
-    state, evidence = diagnose(linux=SPDK_LINUX)
-    assert state == "fixed by SPDK's change"
-    assert f"{dpdk_tree.LINUX}:6" in evidence and "line 13" in evidence
+def test_spdk_change_is_taken_back():
     assert dpdk_tree.without_spdk_change(SPDK_LINUX) == PLAIN_LINUX
     assert dpdk_tree.without_spdk_change(PLAIN_LINUX) is None
 
