@@ -8,6 +8,7 @@
  *   uio_pair --proc-type=primary -a <BDF> < pipe        has the device until the pipe is closed
  *   uio_pair --proc-type=secondary -a <BDF>             attaches, accesses config space, exits
  *
+ * UIO_PAIR_UID in the environment: the user that the process becomes when it has attached.
  * Both print COMMAND and their accesses to config space. Exit code: 0 if the process attached the
  * device and found bus mastering on, 1 otherwise. The application is built outside of DPDK's tree,
  * against the DPDK that `devtools/dpdk install` has installed:
@@ -111,6 +112,7 @@ write_config(const char *who)
 int
 main(int argc, char **argv)
 {
+	const char *uid = getenv("UIO_PAIR_UID");
 	const char *who;
 	char byte;
 	int ret;
@@ -131,6 +133,8 @@ main(int argc, char **argv)
 	ret = 0;
 	if (rte_eal_process_type() == RTE_PROC_PRIMARY)
 		ret = rte_pci_set_bus_master(device, true);
+	if (uid != NULL)
+		ret |= setuid(atoi(uid));
 	ret |= print_state(who, "when attached");
 	ret |= write_config(who);
 	fflush(stdout);

@@ -212,10 +212,12 @@ def test_tap(run, tmp_path):
 
 
 @pytest.mark.parametrize("stock, result, tag, line", [
-    ((common.Infrastructure("no guest\n  log"), 0), "ERROR", "error", "Bail out! autotest: "),
+    ((common.Infrastructure("no guest\n  log"), 0), "ERROR", "error",
+     f"Bail out! {autotest.TEST}: "),
     (("", 1), "ERROR", "error", "Bail out! stock: the test runs to its end: 0 plans"),
-    ((common.CheckFailed("no fit"), 0), "FAIL", "failure", "not ok 1 - autotest: the test runs"),
-    ((common.Skip("no guest"), 0), "SKIP", "skipped", "ok 1 - autotest: the test runs # SKIP no")])
+    ((common.CheckFailed("no fit"), 0), "FAIL", "failure", f"not ok 1 - {autotest.TEST}: "),
+    ((common.Skip("no guest"), 0), "SKIP", "skipped",
+     f"ok 1 - {autotest.TEST}: the test runs # SKIP")])
 def test_reports_say_when_there_is_no_verdict(run, tmp_path, stock, result, tag, line):
     names = [str(tmp_path / name) for name in ci_report.FORMATS]
     argv = [word for pair in zip(("--json", "--junit", "--tap"), names) for word in pair]

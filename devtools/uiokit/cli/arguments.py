@@ -5,6 +5,7 @@
 
 import argparse
 import os
+import pathlib
 import re
 import shutil
 
@@ -56,3 +57,10 @@ def program(text):
     if shutil.which(text) is None:
         raise argparse.ArgumentTypeError(f"{text}: no such program")
     return text
+
+
+def folder(text):
+    """The type of an argument that names a folder; its absolute path."""
+    if not os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text}: no such folder")
+    return pathlib.Path(os.path.abspath(text))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""Write the result of devtools/autotest for CI systems: JSON, JUnit XML, TAP. See doc/ci.md."""
+"""Write the result of a command for CI systems: JSON, JUnit XML, TAP. See doc/ci.md."""
 
 import contextlib
 import dataclasses
@@ -47,6 +47,7 @@ class Report:
     ended: whether all runs were made, so that their checks explain the result.
     """
 
+    test: str = autotest.TEST
     result: str = "ERROR"
     why: str = "the command did not reach its end"
     ended: bool = False
@@ -58,15 +59,15 @@ class Report:
         if self.ended or any(check.status == ERROR for run in self.runs for check in run.checks):
             return self.runs
         status = {"FAIL": tap.FAILED, "SKIP": tap.SKIPPED}.get(self.result, ERROR)
-        return [*self.runs, Run("autotest", "", [Check("the test runs", status, self.why)], [])]
+        return [*self.runs, Run(self.test, "", [Check("the test runs", status, self.why)], [])]
 
 
 def as_json(report):
-    return json.dumps({"test": autotest.TEST, **dataclasses.asdict(report)}, indent=1) + "\n"
+    return json.dumps(dataclasses.asdict(report), indent=1) + "\n"
 
 
 def as_junit(report):
-    suites = xml.Element("testsuites", name=autotest.TEST)
+    suites = xml.Element("testsuites", name=report.test)
     for run in report.all_runs():
         counts = {plural: str(sum(check.status == status for check in run.checks))
                   for plural, status in (("failures", tap.FAILED), ("errors", ERROR),
@@ -75,7 +76,7 @@ def as_junit(report):
                                time=f"{run.seconds:.1f}", **counts)
         for check in run.checks:
             case = xml.SubElement(suite, "testcase", name=_printable(check.name), time="0",
-                                  classname=f"{autotest.TEST}.{run.variant}")
+                                  classname=f"{report.test}.{run.variant}")
             if check.status in _JUNIT_TAGS:
                 why = _printable(check.why)
                 xml.SubElement(case, _JUNIT_TAGS[check.status],
