@@ -2,6 +2,7 @@
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
 import os
+import signal
 import subprocess
 
 import pytest
@@ -102,14 +103,10 @@ rule generate
 build build.ninja: generate
 """
 SOURCES = {
-    "test.c": "#include <rte_eal.h>\nint test_a(void);\nint main(void)\n{\n"
-              "\treturn test_a() + rte_eal_init();\n}\n",
+    "test.c": "#include <rte_eal.h>\nint test_a(void), other(void);\nint main(int argc)\n{\n"
+              "\treturn test_a() + rte_eal_init() + (argc > 1 ? other() : 0);\n}\n",
     "commands.c": "int commands;\n",
-    "test_a.h": "int helper(void);\n",
-    "test_a.c": "#include \"test_a.h\"\nint\ntest_a(void)\n{\n\treturn helper();\n}\n",
-    # Nothing refers to it: it registers itself.
-    "test_a_more.c": "#include \"test_a.h\"\n__attribute__((constructor)) void\nadd(void)\n{\n"
-                     "\thelper();\n}\n",
+    "test_a.c": "int helper(void);\nint\ntest_a(void)\n{\n\treturn helper();\n}\n",
     "helper.c": "int\nhelper(void)\n{\n\treturn 0;\n}\n",
     "other.c": "static int\nhelper(void)\n{\n\treturn 1;\n}\n"
                "int\nother(void)\n{\n\treturn helper();\n}\n"}
@@ -120,7 +117,8 @@ def objects(tmp_path):
     """A build directory as meson makes one for dpdk-test, with two libraries; nothing is built."""
     write(tmp_path / "tree/app/test", SOURCES)
     write(tmp_path / "tree/lib", {"eal/rte_eal.h": "int rte_eal_init(void);\n", "acl/acl.c": "",
-                                  "eal/eal.c": "int rte_eal_init(void) { return 0; }\n"})
+                                  "eal/eal.c": "int rte_eal_init(void) { return 0; }\n",
+                                  "eal/version.map": "DPDK_23 {\n\trte_eal_init;\n};\n"})
     text, made = NINJA, []
     for name in (name for name in SOURCES if name.endswith(".c")):
         made.append(f"app/test/{name}.o")
@@ -137,10 +135,11 @@ def ninja_in(objects):
     return lambda targets: process.run(["ninja", "-C", objects, *targets])
 
 
-def test_the_part_of_dpdk_test_that_is_referred_to(objects):
-    assert partial.build(objects, ninja_in(objects))
+def test_the_part_of_dpdk_test_that_the_tests_need(objects):
+    assert partial.build(objects, ninja_in(objects), ["test_a.c", "test_not_in_this_one.c"])
     subprocess.run(["app/dpdk-test"], cwd=objects, check=True)
-    assert (objects / "app/test/test_a_more.c.o").exists()
+    other = subprocess.run(["app/dpdk-test", "other"], cwd=objects)
+    assert other.returncode == -signal.SIGABRT
     assert not (objects / "app/test/other.c.o").exists()
     assert not (objects / "lib/librte_acl.so.1").exists()
     # The whole is added to it.
@@ -159,7 +158,7 @@ def test_a_dpdk_test_that_is_built_in_another_way_is_not_built_in_part(objects, 
     text = (objects.parent / name).read_text()
     assert found in text
     write(objects.parent, {name: text.replace(found, by)})
-    assert not partial.build(objects, ninja_in(objects))
+    assert not partial.build(objects, ninja_in(objects), ["test_a.c"])
 
 
 def test_once_built_whole_it_stays_whole(build, monkeypatch):

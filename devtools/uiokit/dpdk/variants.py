@@ -124,7 +124,10 @@ class Build:
                 process.run(["ninja", "-C", self.objects, *targets], log=log, env=self.env,
                             progress=progress)
 
-            if whole.exists() or not (self.only_autotest and partial.build(self.objects, ninja)):
+            tests = {os.path.basename(name) for patch in patchset.read() for name in patch.new_files
+                     if name.startswith("app/test/")}
+            if whole.exists() or not (
+                    self.only_autotest and partial.build(self.objects, ninja, tests)):
                 whole.touch()
                 ninja([])
 
@@ -176,6 +179,7 @@ class Build:
         """A folder with dpdk-test and its libraries where its RUNPATH finds them."""
         with common.fresh_dir(self.root / f"run-{variant}", keep_same=True) as folder:
             program = self.program()
+            (folder / "drivers").mkdir()
             for path in [self.objects / program, *self.objects.glob("lib/*.so*"),
                          *self.objects.glob("drivers/*.so*")]:
                 # meson sets up the links of all libraries, of which not all need be built.
