@@ -5,7 +5,8 @@
 /*
  * A minimal multi-process application on a UIO device. Like SPDK, it has its own PCI driver:
  *
- *   uio_pair --proc-type=primary -a <BDF> < pipe        has the device until the pipe is closed
+ *   uio_pair --proc-type=primary -a <BDF> < pipe        has the device until the pipe is closed;
+ *                                                       maps it again for each byte in the pipe
  *   uio_pair --proc-type=secondary -a <BDF>             attaches, accesses config space, exits
  *
  * Both print COMMAND and their accesses to config space. Exit code: 0 if the process attached the
@@ -135,8 +136,11 @@ main(int argc, char **argv)
 	ret |= write_config(who);
 	fflush(stdout);
 
-	while (read(STDIN_FILENO, &byte, 1) > 0)
-		;
+	while (read(STDIN_FILENO, &byte, 1) > 0) {
+		ret |= rte_pci_map_device(device);
+		printf("%s: mapped again: %s\n", who, rte_strerror(-ret));
+		fflush(stdout);
+	}
 	if (rte_eal_process_type() == RTE_PROC_PRIMARY)
 		ret |= print_state(who, "at the end");
 	rte_eal_cleanup();
