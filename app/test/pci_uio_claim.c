@@ -289,8 +289,7 @@ case_claim_refused(struct uio_dev *dev)
 	/* The state of the device first: it says more than an exit code. */
 	uio_check(dev);
 	wait_refused(dev, 0, getpid());
-	uio_expect(uio_opens(0) == 0, "no open() of /dev/uio*", "%d of %s", uio_opens(0),
-			dev->uio_path);
+	uio_expect_no_open(0);
 }
 
 /* One has the device, and is killed; another one waits for that. */

@@ -144,6 +144,27 @@ uio_forget(unsigned int slot)
 	memset(child, 0, sizeof(*child));
 }
 
+/* Append the options -d of this process: its secondaries need the same drivers. */
+static void
+uio_add_plugins(const char **argv, size_t nb, size_t max)
+{
+	static char cmdline[4096];
+	const char *arg, *before = "";
+	size_t len = 0;
+	FILE *f;
+
+	f = fopen("/proc/self/cmdline", "r");
+	if (f != NULL) {
+		len = fread(cmdline, 1, sizeof(cmdline) - 1, f);
+		fclose(f);
+	}
+	for (arg = cmdline; arg < cmdline + len && nb < max; arg += strlen(arg) + 1) {
+		if (strncmp(arg, "-d", 2) == 0 || strcmp(before, "-d") == 0)
+			argv[nb++] = arg;
+		before = arg;
+	}
+}
+
 bool
 uio_spawn(struct uio_dev *dev, unsigned int slot, const char *role,
 		const struct uio_spawn_args *args)
@@ -155,7 +176,7 @@ uio_spawn(struct uio_dev *dev, unsigned int slot, const char *role,
 	/* Another CPU than this thread's, if there is one. */
 	const unsigned int lcore = rte_get_next_lcore(-1, 1, 0);
 	char prefix_arg[PATH_MAX], cpu[16], env[128];
-	const char *argv[16] = {
+	const char *argv[32] = {
 		prgname, a->prefix != NULL ? "--proc-type=primary" : "--proc-type=secondary",
 		prefix_arg, "--iova-mode=pa", "--no-telemetry", "-l", cpu,
 		"-a", a->allow != NULL ? a->allow : dev->name,
@@ -169,7 +190,9 @@ uio_spawn(struct uio_dev *dev, unsigned int slot, const char *role,
 		argv[nb++] = "-a";
 		argv[nb++] = a->also;
 	}
-	argv[nb] = a->option;
+	if (a->option != NULL)
+		argv[nb++] = a->option;
+	uio_add_plugins(argv, nb, RTE_DIM(argv) - 1);
 	snprintf(prefix_arg, sizeof(prefix_arg), "--file-prefix=%s",
 			a->prefix != NULL ? a->prefix : prefix);
 	snprintf(cpu, sizeof(cpu), "%d",
@@ -187,7 +210,10 @@ uio_spawn(struct uio_dev *dev, unsigned int slot, const char *role,
 			"a temporary file for the output of a secondary", "%s", strerror(errno)))
 		return false;
 	child->opens = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-	inotify_add_watch(child->opens, dev->uio_path, IN_OPEN);
+	if (inotify_add_watch(child->opens, dev->uio_path, IN_OPEN) < 0) {
+		close(child->opens);
+		child->opens = -1;
+	}
 	child->traffic = dev->traffic.running ? &dev->traffic : NULL;
 	child->reads = dev->traffic.reads;
 	ret = uio_run_again(&child->pid, (char *const *)(uintptr_t)argv, env, fileno(child->log));
@@ -355,14 +381,15 @@ uio_run_secondary(struct uio_dev *dev, const char *role)
 	return uio_start(dev, 0, role, NULL, UIO_STATE_DONE) && uio_end(0, 0);
 }
 
-int
-uio_opens(unsigned int slot)
+bool
+uio_expect_no_open(unsigned int slot)
 {
 	/* A watch on a file, not on a directory: no name follows an event. */
 	struct inotify_event events[32];
 	ssize_t len = read(uio_children[slot].opens, events, sizeof(events));
 
-	return len >= 0 ? (int)(len / sizeof(events[0])) : errno == EAGAIN ? 0 : -1;
+	return uio_expect(len < 0 && errno == EAGAIN, "no open() of /dev/uioX", "%s",
+			len < 0 ? "no watch" : "at least one");
 }
 
 static bool

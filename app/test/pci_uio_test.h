@@ -253,6 +253,8 @@ bool uio_wait_state(unsigned int slot, enum uio_state state);
 /** uio_spawn() and uio_wait_state(). */
 bool uio_start(struct uio_dev *dev, unsigned int slot, const char *role,
 		const struct uio_spawn_args *args, enum uio_state state);
+/** Fail if anything has opened /dev/uioX since a secondary was started. */
+bool uio_expect_no_open(unsigned int slot);
 /**
  * Wait until a secondary has ended, with traffic; fails the case if it ends otherwise, or if too
  * few reads have completed while it lived.
@@ -282,8 +284,6 @@ void uio_kill_all(void);
 bool uio_pause(uint64_t deadline);
 /** Wait until the output has a text, if any, with traffic; false when the process ends before. */
 bool uio_wait_output(unsigned int slot, const char *text);
-/** Times that /dev/uioX was opened since a secondary was started; -1: not known. */
-int uio_opens(unsigned int slot);
 pid_t uio_pid(unsigned int slot);
 /** End the secondaries that still run; print the output of those that failed the case. */
 void uio_reap(void);

@@ -14,7 +14,7 @@
  *   dpdk-test -l 0-1 --iova-mode=pa -a <BDF> pci_uio_secondary_autotest
  * The drives are reset, and never written to. The controllers are left disabled, bus master and
  * INTx disable as they were found; what could not be restored fails the test.
- * The environment variables are those of uio_settings_known[].
+ * The environment variables are those of uio_settings_read().
  *
  * There is a suite for each device. Beside the report of the suite runner, each verdict is one line
  * of the Test Anything Protocol, with what was expected and what was seen.
@@ -41,21 +41,6 @@
 
 struct uio_settings uio_settings;
 
-/* What may be set; the list of cases is not a number. */
-static const struct uio_setting {
-	const char *name;
-	uint32_t *value;
-	uint32_t min, max, initial;
-	const char *help;
-} uio_settings_known[] = {
-	{ UIO_ENV "CASES", NULL, 0, 0, 0, "run only cases with one of these in name or claim" },
-	{ UIO_ENV "REPEAT", &uio_settings.repeat, 1, 1000000, 100, "secondaries in exit_many" },
-	{ UIO_ENV "TIME_SCALE", &uio_settings.time_scale, 1, 1000, 1, "factor on all deadlines" },
-	{ UIO_ENV "UNDEFINED", &uio_settings.undefined, 0, 1, 0,
-		"1: write doorbells without a defined result to drives that are not QEMU's" },
-	{ UIO_ENV "VERBOSE", &uio_settings.verbose, 0, 1, 0, "1: show all secondaries' output" },
-};
-
 /* A case on a device. */
 struct uio_item {
 	const struct uio_case *c;
@@ -76,55 +61,41 @@ static const struct uio_case *uio_current;
 static unsigned int uio_passed, uio_failed, uio_skipped;
 static volatile sig_atomic_t uio_signal_number;
 
-/* Whether a variable of the environment, "NAME=value", is a setting with a valid value. */
-static bool
-uio_setting_read(const char *env)
+/* Read a number from the environment; a wrong one is as a name that is not known. */
+static uint32_t
+uio_setting(const char *name, uint32_t min, uint32_t max, uint32_t initial, unsigned int *known)
 {
-	const size_t len = strcspn(env, "=");
-	const char *value = env + len + 1;
-	unsigned long number;
-	char *end;
-	size_t i;
+	const char *text = getenv(name);
+	char *end = NULL;
+	const unsigned long number = text != NULL ? strtoul(text, &end, 10) : initial;
 
-	for (i = 0; i < RTE_DIM(uio_settings_known); i++) {
-		const struct uio_setting *s = &uio_settings_known[i];
-
-		if (strlen(s->name) != len || strncmp(s->name, env, len) != 0)
-			continue;
-		if (s->value == NULL) {
-			uio_settings.cases = *value != '\0' ? value : NULL;
-			return true;
-		}
-		number = strtoul(value, &end, 10);
-		*s->value = number;
-		return end != value && *end == '\0' && number >= s->min && number <= s->max;
-	}
-	/* A misspelt name would otherwise silently do nothing. */
-	return strncmp(env, UIO_ENV_ROLE "=", strlen(UIO_ENV_ROLE "=")) == 0;
+	*known += text != NULL && end != text && *end == '\0' && number >= min && number <= max;
+	return number;
 }
 
 static bool
 uio_settings_read(void)
 {
-	size_t i, e;
+	unsigned int known, given = 0;
+	size_t i;
 
-	uio_settings.cases = NULL;
-	for (i = 0; i < RTE_DIM(uio_settings_known); i++) {
-		if (uio_settings_known[i].value != NULL)
-			*uio_settings_known[i].value = uio_settings_known[i].initial;
-	}
-	for (e = 0; environ[e] != NULL; e++) {
-		if (strncmp(environ[e], UIO_ENV, strlen(UIO_ENV)) != 0 ||
-				uio_setting_read(environ[e]))
-			continue;
-		printf("# %s: not valid; settings are:\n", environ[e]);
-		for (i = 0; i < RTE_DIM(uio_settings_known); i++)
-			printf("#   %-29s %s (%u to %u, default %u)\n", uio_settings_known[i].name,
-					uio_settings_known[i].help, uio_settings_known[i].min,
-					uio_settings_known[i].max, uio_settings_known[i].initial);
-		return false;
-	}
-	return true;
+	uio_settings.cases = getenv(UIO_ENV "CASES");
+	known = uio_settings.cases != NULL;
+	if (known && uio_settings.cases[0] == '\0')
+		uio_settings.cases = NULL;
+	uio_settings.repeat = uio_setting(UIO_ENV "REPEAT", 1, 1000000, 100, &known);
+	uio_settings.time_scale = uio_setting(UIO_ENV "TIME_SCALE", 1, 1000, 1, &known);
+	uio_settings.undefined = uio_setting(UIO_ENV "UNDEFINED", 0, 1, 0, &known);
+	uio_settings.verbose = uio_setting(UIO_ENV "VERBOSE", 0, 1, 0, &known);
+	for (i = 0; environ[i] != NULL; i++)
+		given += strncmp(environ[i], UIO_ENV, strlen(UIO_ENV)) == 0 &&
+			strncmp(environ[i], UIO_ENV_ROLE "=", strlen(UIO_ENV_ROLE "=")) != 0;
+	/* A misspelt name would otherwise silently do nothing. */
+	if (given != known)
+		printf("# " UIO_ENV "* in the environment: not valid; there are CASES (parts of "
+				"names or claims), REPEAT (1 to 1000000), TIME_SCALE (1 to 1000), "
+				"UNDEFINED, VERBOSE (0 or 1)\n");
+	return given == known;
 }
 
 void
@@ -267,8 +238,7 @@ uio_run_row(const struct uio_case *c, struct uio_dev *dev)
 	if (c->check != NULL)
 		c->check(dev);
 	if (c->flags & UIO_CASE_NO_OPEN)
-		uio_expect(uio_opens(0) == 0, "no open() of /dev/uio*", "%d of %s", uio_opens(0),
-				dev->uio_path);
+		uio_expect_no_open(0);
 	uio_check(dev);
 }
 
