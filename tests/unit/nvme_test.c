@@ -162,10 +162,11 @@ static struct {
 	uint8_t flbas;
 	uint64_t blocks;
 	bool gone, never_shuts_down, stays_ready;
-	unsigned int lists_asked, writes, event_after, event_status, log_page;
+	unsigned int lists_asked, writes, event_after, event_status, log_page, settle;
 } fake;
 static uint8_t fake_bar[1 << 13];
 static uint64_t fake_now;
+static uint64_t fake_quiet_until; /* a register read before that hangs the drive */
 
 uint64_t
 rte_get_timer_cycles(void)
@@ -242,6 +243,7 @@ fake_fetch(uint16_t tail)
 uint32_t
 rte_read32(const volatile void *addr)
 {
+	EXPECT(fake_now < fake_quiet_until, false);
 	if (fake.gone)
 		return UINT32_MAX;
 	switch ((const volatile uint8_t *)addr - fake_bar) {
@@ -271,6 +273,8 @@ rte_write32(uint32_t value, volatile void *addr)
 			fake.head = fake.written = 0;
 			fake.phase = 1;
 		}
+		if (!(value & 1) && (fake.cc & 1))
+			fake_quiet_until = fake_now + fake.settle;
 		fake.cc = value;
 		fake.csts = (value & 1) || fake.stays_ready;
 		if (NVME_GET(value, NVME_CC_SHN) && !fake.never_shuts_down)
@@ -422,6 +426,19 @@ shutdown_that_never_completes_ends_disabled(void)
 }
 
 static void
+no_register_is_read_while_a_drive_settles(void)
+{
+	struct nvme_ctrl ctrl;
+
+	fake_reset(NVME_VERSION(1, 4));
+	fake.settle = 2500;
+	EXPECT(fake_bring_up(&ctrl), 0);
+	ctrl.settle_ms = 2500;
+	EXPECT(nvme_disable(&ctrl), 0);
+	nvme_ctrl_free(&ctrl);
+}
+
+static void
 events_and_failures_end_a_wait(void)
 {
 	struct nvme_ctrl ctrl;
@@ -471,6 +488,7 @@ main(void)
 		TEST(unsuitable_namespaces_are_told_from_failures),
 		TEST(nothing_is_written_to_a_device_that_is_gone),
 		TEST(shutdown_that_never_completes_ends_disabled),
+		TEST(no_register_is_read_while_a_drive_settles),
 		TEST(events_and_failures_end_a_wait),
 	};
 	unsigned int failed = 0;
