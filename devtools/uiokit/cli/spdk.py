@@ -117,7 +117,7 @@ def main(argv):
     with ci_report.written(options, report):
         for variant, (tree, dpdk) in builds.items():
             with common.step(f"running SPDK's programs on {variant}"):
-                result = run(tree, dpdk, programs[tree], options)
+                result = run(tree, dpdk, programs[tree])
             log = common.build_dir() / f"spdk-{variant}.txt"
             common.replace_file(log, result.stdout + result.stderr)
             steps = read(result.stdout)
@@ -143,7 +143,7 @@ def find(tree):
     return found
 
 
-def run(tree, dpdk, programs, options):
+def run(tree, dpdk, programs):
     """The lab's Result of all steps on one build."""
     steps = [f"run {step} {DEADLINE} {command}\n" for step, command in BESIDE_STUB.items()
              if command.split()[0] in programs]
@@ -152,7 +152,6 @@ def run(tree, dpdk, programs, options):
     return vm.boot(vm.Options(
         command=["sh", "-c", f"{SETUP}{''.join(steps)}{PERFS}"],
         env={"LD_LIBRARY_PATH": ":".join(libraries)}, cpus=4, hugepages=512, append="norandmaps",
-        kernel=options.kernel, modules=options.modules, accel=options.accel,
         take=[(GUEST, "/spdk/functions"),
               *((path, f"/spdk/{name}") for name, path in programs.items()),
               *((path, "/usr/lib/ssl/openssl.cnf") for path in [OPENSSL] if path.is_file())]))
@@ -232,10 +231,6 @@ report; 130 interrupted""" % DEADLINE)
     stock.add_argument("--stock-dpdk", metavar="PREFIX", type=arguments.folder,
                        help="compare: the same SPDK, which must have been configured with "
                        "--with-shared, on the libraries of an installed stock DPDK")
-    parser.add_argument("--kernel", metavar="PATH", help="as of devtools/lab")
-    parser.add_argument("--modules", metavar="PATH", help="as of devtools/lab")
-    parser.add_argument("--accel", choices=("auto", "kvm", "tcg"), default="auto",
-                        help="as of devtools/lab (default auto)")
     arguments.add_no_install(parser)
     ci_report.add_options(parser)
     return parser.parse_args(argv)
