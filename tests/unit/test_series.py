@@ -103,6 +103,7 @@ def test_without_an_identity_nothing_is_signed(make_tree, payload, tmp_path):
     (tmp_path / ".gitconfig").write_text("")
     with pytest.raises(common.Usage, match="user.name"):
         apply.apply(tree, patchset.read())
+    assert apply.apply(make_tree(), patchset.read())
 
 
 def test_mails_give_the_same_tree_and_the_same_bytes(make_tree, applied, tmp_path, monkeypatch):
