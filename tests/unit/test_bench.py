@@ -73,10 +73,9 @@ def test_the_table_is_sound():
     assert len(set(names)) == len(names)
     for figure in samples.FIGURES:
         assert len(set(figure.variants)) == len(figure.variants)
-        for above, below, bound, target, *limit in figure.ratios:
+        for above, below, bound, target in figure.ratios:
             assert {above, below} <= set(figure.variants) and above != below
             assert bound in ("at most", "at least") or target is None
-            assert not limit or (limit[0] > target) == (bound == "at most")
         assert figure.growth is None or (figure.x and figure.growth[0] in figure.variants)
 
 
@@ -90,16 +89,15 @@ def test_what_is_measured_is_in_the_table():
 
 
 @pytest.mark.parametrize("figure, below, value, outcome", [
-    ("attach", "stock", 94, "met"), ("attach", "stock", 95, "met"),
-    # A missed target that is explained fails the run only beyond its limit.
-    ("attach", "stock", 105, "NOT MET"), ("attach", "stock", 106, "NOT MET"),
+    ("attach", "stock", 99, "met"), ("attach", "stock", 100, "met"),
+    ("attach", "stock", 101, "NOT MET"),
     ("iops", "none", 98, "met"), ("iops", "none", 97, "met"), ("iops", "none", 96, "NOT MET")])
 def test_a_target_is_met_or_not(judged, run, figure, below, value, outcome):
     taken = rounds(figure, patched=[value] * 3, **{below: [100] * 3})
     found = judged(taken)[f"{figure} patched / {below}"]
     assert (found.outcome, found.summary.median) == (outcome, value / 100)
-    assert [(f"{figure}: patched / {below} is {value / 100:g} (3 pairs); target: {found.wanted}",
-             figure == "iops" or value > 105)] * (outcome == "NOT MET") == report.missed(run(taken))
+    assert [f"{figure}: patched / {below} is {value / 100:g} (3 pairs); target: {found.wanted}"] \
+        * (outcome == "NOT MET") == report.missed(run(taken))
 
 
 @pytest.mark.parametrize("off, outcome", [(-6, "met"), (-4, "undecided"), (4, "undecided"),
@@ -108,8 +106,7 @@ def test_a_target_within_the_error_is_undecided(judged, run, off, outcome):
     # Quartiles 10 apart, of 3 samples: a standard error of 5.4.
     taken = rounds("iops", patched=[87 - off, 97 - off, 107 - off], none=[100] * 3)
     assert judged(taken)["iops patched / none"].outcome == outcome
-    assert [failure for _, failure in report.missed(run(taken))] == \
-        [True] * (outcome == "NOT MET")
+    assert len(report.missed(run(taken))) == (outcome == "NOT MET")
 
 
 def test_a_ratio_is_of_rounds_and_not_of_medians(judged):
@@ -145,7 +142,7 @@ def test_what_was_not_measured_is_not_met(judged, run):
     text = report.markdown(run(taken))
     assert "| attach | vfio | 0 | not measured in this run | - | - | - | ms |" in text
     assert "\niops: not measured in this run\n" in text and "iops.svg" not in text
-    assert "Targets: 1 met, 0 NOT MET, 0 undecided, 7 not measured in this run." in text
+    assert "Targets: 1 met, 0 NOT MET, 0 undecided, 8 not measured in this run." in text
 
 
 @pytest.mark.parametrize("cost, outcome", [
@@ -162,7 +159,7 @@ def test_growth(judged, run, cost, outcome):
     assert judged(taken)["drives-part"].outcome == outcome
     missed = report.missed(run(taken))
     assert len(missed) == (outcome == "NOT MET")
-    assert all("target: flat within 10%" in sentence and failure for sentence, failure in missed)
+    assert all("target: flat within 10%" in sentence for sentence in missed)
 
 
 def test_growth_has_two_halves_and_an_error(judged):
@@ -272,7 +269,7 @@ def test_report(make, gnuplot):
     assert report.write(samples.read(folder)) == folder / "report.md"
     text = (folder / "report.md").read_text()
     assert cpu in text and "      a command\n" in text and "tcg" in text
-    assert ("| attach | patched / stock | 0.5 | 0.000 | 0.5 to 0.5 | 3 pairs | at most 0.95 | "
+    assert ("| attach | patched / stock | 0.5 | 0.000 | 0.5 to 0.5 | 3 pairs | at most 1 | "
             "met |") in text
     assert ("| iops | patched / none | 0.5 | 0.000 | 0.5 to 0.5 | 3 pairs | at least 0.97 | "
             "**NOT MET** |") in text

@@ -29,7 +29,6 @@ class Ratio:
     below: str
     bound: str
     target: typing.Optional[float]
-    limit: typing.Optional[float]
     summary: typing.Optional[samples.Summary]
     outcome: str
     note: str
@@ -40,13 +39,7 @@ class Ratio:
 
     @property
     def wanted(self):
-        return "" if self.target is None else f"{self.bound} {self.target:g}"
-
-    @property
-    def failed(self):
-        """The limit is missed, or the target if there is no limit."""
-        limit = self.target if self.limit is None else self.limit
-        return self.outcome == NOT_MET and _against(self, limit) == NOT_MET
+        return "" if self.target is None else f"{self.bound} {self.target:.3g}"
 
 
 class Half(typing.NamedTuple):
@@ -76,10 +69,6 @@ class Growth:
     def wanted(self):
         return f"flat within {self.figure.growth[1]:.0%}"
 
-    @property
-    def failed(self):
-        return self.outcome == NOT_MET
-
 
 def all_of(run):
     """The Ratios and Growths of all figures, in the order of the table."""
@@ -95,9 +84,8 @@ def ratios(run, figure):
     denominator is 0, the ratio is that of the medians, without quartiles.
     """
     found = []
-    for above, below, bound, *targets in figure.ratios:
-        target, limit = (*targets, None)[:2]
-        one = Ratio(figure, above, below, bound, target, limit, *_ratio(run, figure, above, below))
+    for above, below, bound, target in figure.ratios:
+        one = Ratio(figure, above, below, bound, target, *_ratio(run, figure, above, below))
         if one.summary:
             one.outcome = NO_TARGET if target is None else _against(one, target)
         found.append(one)

@@ -37,8 +37,8 @@ def write(run):
 
 
 def missed(run):
-    """(sentence, whether it fails the run) for each missed target."""
-    return [(f"{one.figure.name}: {_sentence(one)}; target: {one.wanted}", one.failed)
+    """A sentence for each missed target."""
+    return [f"{one.figure.name}: {_sentence(one)}; target: {one.wanted}"
             for one in judge.all_of(run) if one.outcome == judge.NOT_MET]
 
 
