@@ -145,7 +145,7 @@ def test_growth_has_two_halves_and_an_error(judged):
     found = judged(curve(lambda x: 1000 + 10 * x, xs=(0, 10, 20),
                          spread=(-10, 0, 10)))["drives-part"]
     assert found.slope == pytest.approx(10)
-    assert [tuple(half) for half in found.halves] == [(0, 10, 10), (10, 20, 10)]
+    assert found.halves == ((0, 10, 10), (10, 20, 10))
     # Quartiles 10 apart, of 3 samples, at both ends of 10 drives, of two slopes of 10.
     assert (found.change, found.error) == pytest.approx(
         (0, 0.93 * 10 / 3 ** 0.5 * 2 ** 0.5 / 10 / 10 * 2 ** 0.5))

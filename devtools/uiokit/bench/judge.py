@@ -42,17 +42,9 @@ class Ratio:
         return "" if self.target is None else f"{self.bound} {self.target:.3g}"
 
 
-class Half(typing.NamedTuple):
-    """The slope between two x."""
-
-    low: float
-    high: float
-    slope: float
-
-
 @dataclasses.dataclass
 class Growth:
-    """The growth of a figure: its slope over all x and in both halves; () if not measured.
+    """The growth of a figure: its slope over all x, and (from x, to x, slope) of both halves.
 
     change: relative, of the slope from the first half to the second; error: its standard error.
     """
@@ -159,7 +151,7 @@ def growth(run, figure):
     outcome = UNDECIDED if abs(abs(change) - tolerance) < off else \
         MET if abs(change) <= tolerance else NOT_MET
     return Growth(figure, outcome, "", slope, tuple(
-        Half(half[0][0], half[-1][0], steep) for half, steep in zip(halves, (first, second))),
+        (half[0][0], half[-1][0], steep) for half, steep in zip(halves, (first, second))),
         change, off)
 
 

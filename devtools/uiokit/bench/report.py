@@ -119,8 +119,8 @@ def _sentence(one):
         return f"{one.name} is {number(one.summary.median)} ({one.note})"
     if not one.halves:
         return f"growth: {one.note}"
-    halves = " and ".join(f"{number(half.slope)} from {half.low:g} to {half.high:g}"
-                          for half in one.halves)
+    halves = " and ".join(f"{number(slope)} from {low:g} to {high:g}"
+                          for low, high, slope in one.halves)
     return (f"growth of {one.figure.growth[0]} per one of {one.figure.x} is "
             f"{number(one.slope)} {one.figure.unit} over all, {halves}: "
             f"{one.change * 100:+.1f} %, standard error {one.error * 100:.1f} %")
