@@ -219,13 +219,14 @@ def test_compare(run):
     assert "| attach | stock |  | 22 | 11 | -50.0 % | outside | ms |" in report.compare(b, a)
 
 
-@pytest.mark.parametrize("changes, line", [
-    ({"dpdk": "1.2.4"}, "- dpdk: A 1.2.3, B 1.2.4"), ({"form": "short"}, "- form: A full, B short"),
-    ({"machine": {**ABOUT["machine"], "cores": 64}}, "- machine cores: A 1, B 64")])
-def test_compare_starts_with_different_conditions(run, changes, line):
+@pytest.mark.parametrize("changes, what", [
+    ({"dpdk": "1.2.4"}, "DPDK 1.2.4"), ({"form": "short"}, "short form"),
+    ({"machine": {**ABOUT["machine"], "cores": 64}}, "64 cores")])
+def test_compare_starts_with_different_conditions(run, changes, what):
     taken = rounds("attach", patched=[1])
     lines = report.compare(run(taken, "a"), run(taken, "b", **changes)).splitlines()
-    assert lines[0] == "**Not the same conditions:**" and lines[2:4] == [line, ""]
+    assert lines[0] == "**Not the same conditions:**"
+    assert what not in lines[2] and what in lines[3]
 
 
 ALL = [one for figure in samples.FIGURES for place, variant in enumerate(figure.variants, 1)

@@ -83,14 +83,15 @@ def markdown(run):
 
 
 def compare(a, b):
-    """A Markdown table of two Runs, B against A, below the differences in their conditions.
+    """A Markdown table of two Runs, B against A, below their conditions.
 
     "within the spread": the ranges between the quartiles overlap.
     """
-    differ = [f"- {name}: A {old}, B {new}" for name, old, new in _differences(a.about, b.about)]
-    text = ["**Not the same conditions:**", "", *differ, ""] if differ else []
-    text += [f"- {name}: {run.folder.resolve().name}, {run.about['date']}, {run.about['commit']}"
-             for name, run in (("A", a), ("B", b))]
+    conditions = [[*_machine(run), f"{run.about['form']} form"] for run in (a, b)]
+    text = ["**Not the same conditions:**", ""] if conditions[0] != conditions[1] else []
+    for name, run, lines in zip("AB", (a, b), conditions):
+        text.append(f"- {name}: {run.folder.resolve().name}, {run.about['date']}, "
+                    f"{run.about['commit']}; {'; '.join(lines)}")
     rows = []
     for figure in samples.FIGURES:
         for variant in figure.variants:
@@ -124,17 +125,6 @@ def _sentence(one):
     return (f"growth of {one.figure.growth[0]} per one of {one.figure.x} is "
             f"{number(one.slope)} {one.figure.unit} over all, {halves}: "
             f"{one.change * 100:+.1f} %, standard error {one.error * 100:.1f} %")
-
-
-def _differences(a, b):
-    for key in ("machine", "guest", "dpdk", "form"):
-        if isinstance(a[key], dict):
-            for name in dict.fromkeys((*a[key], *b[key])):
-                old, new = (of[key].get(name, "unknown") for of in (a, b))
-                if old != new:
-                    yield f"{key} {name}", old, new
-        elif a[key] != b[key]:
-            yield key, a[key], b[key]
 
 
 def _change(old, new):
