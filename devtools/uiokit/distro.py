@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import os
 import pathlib
+import platform
 import re
 import shutil
 import sys
@@ -90,7 +91,7 @@ def machine_sources(etc=pathlib.Path("/etc/apt"), codename=None):
 
     Third-party sources are left out: they may be unreachable, or lack source packages.
     """
-    codename = codename or os_release().get("VERSION_CODENAME", "")
+    codename = codename or platform.freedesktop_os_release().get("VERSION_CODENAME", "")
     stanzas = []
     for path in sorted([*etc.glob("*.sources"), *etc.glob("sources.list.d/*.sources")]):
         text = re.sub(r"(?m)^#.*\n?", "", path.read_text(errors="replace"))
@@ -121,15 +122,6 @@ def machine_sources(etc=pathlib.Path("/etc/apt"), codename=None):
             stanza.update(types="deb deb-src", suites=" ".join(suites))
             kept.append("\n".join(f"{key.title()}: {value}" for key, value in stanza.items()))
     return "\n\n".join(kept) + "\n" if kept else ""
-
-
-def os_release(path="/etc/os-release"):
-    """/etc/os-release as a dict; empty where there is none."""
-    try:
-        text = pathlib.Path(path).read_text(errors="replace")
-    except OSError:
-        return {}
-    return {key: value.strip('"') for key, value in re.findall(r"(?m)^(\w+)=(.*)$", text)}
 
 
 def refresh_lists():

@@ -119,24 +119,20 @@ def main(argv):
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_dpdk(parser)
     parser.add_argument("--list", action="store_true", help="show the mutants, run nothing")
-    choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--topic", metavar="TOPIC", help="only what this patch changes")
-    choice.add_argument("--from", dest="first", metavar="TOPIC", help="only what this patch and "
-                        "those after it change")
+    parser.add_argument("--topic", metavar="TOPIC", help="only what this patch changes")
     parser.add_argument("--cases", metavar="TEXTS", default=CASES, help="run only cases with one "
                         "of these comma-separated texts in their name or claim (default: those "
                         "about the bus driver)")
     parser.add_argument("-k", metavar="TEXT", default="", help="only mutants with TEXT in them")
     called = parser.parse_args(argv)
-    first = called.topic or called.first
-    before(patchset.read(), first)
+    before(patchset.read(), called.topic)
     build = variants.Build(source.get(called.dpdk))
     if not called.list:
         build.variants()
     options = autotest.Options(all=True, filter=called.cases, timeout=120)
     fingerprint = build.tree.fingerprint()
     overlay = scratch.patched_files(build.tree, build.patches)
-    earlier = before(build.patches, first)
+    earlier = before(build.patches, called.topic)
     base = scratch.patched_files(build.tree, earlier)
     through = scratch.patched_files(build.tree, build.patches[:len(earlier) + 1])
     print("| where | change undone | caught by |\n| --- | --- | --- |", flush=True)

@@ -37,8 +37,8 @@ def write(run):
 
 
 def missed(run):
-    """(sentence, whether it fails the run) for each missed target."""
-    return [(f"{one.figure.name}: {_sentence(one)}; target: {one.wanted}", one.failed)
+    """A sentence for each missed target."""
+    return [f"{one.figure.name}: {_sentence(one)}; target: {one.wanted}"
             for one in judge.all_of(run) if one.outcome == judge.NOT_MET]
 
 
@@ -46,8 +46,6 @@ def markdown(run):
     """The report on a Run. It links to NAME.svg of each measured figure."""
     about = run.about
     judged = judge.all_of(run)
-    ratios = [one for one in judged if isinstance(one, judge.Ratio)]
-    growths = {one.figure.name: one for one in judged if isinstance(one, judge.Growth)}
     outcomes = [one.outcome for one in judged if one.wanted]
     text = [f"# Benchmark of {about['date']}", "",
             *(f"- {line}" for line in _machine(run)),
@@ -62,43 +60,39 @@ def markdown(run):
     text += _table(
         ["figure", "ratio", "median", "error", "quartiles", "of", "target", "verdict"], [
             [one.figure.name, one.name, *_spread(one.summary), one.note, one.wanted or "-",
-             _bold(one.outcome)] for one in ratios])
-    text += ["", "## Figures", ""]
-    text += _table(["figure", "variant", "n", "median", "quartiles", "min", "max", "unit"], [
-        _row(run, figure, variant) for figure in samples.FIGURES if figure.x is None
-        for variant in figure.variants])
-    for figure in samples.FIGURES:
-        text += ["", f"### {figure.title}", ""]
-        if not run.measured(figure):
-            text.append(f"{figure.name}: {judge.NOT_MEASURED}")
-            continue
-        if figure.x is not None:
-            text += [*_curve(run, figure), ""]
-        if figure.name in growths:
-            growth = growths[figure.name]
-            text += [f"Result: {_sentence(growth)}. Target: {growth.wanted}, "
-                     f"{_bold(growth.outcome)}.", ""]
-        text.append(f"![{figure.title}]({figure.name}.svg)")
+             _bold(one.outcome)] for one in judged if isinstance(one, judge.Ratio)])
+    text += ["", *(f"{one.figure.name}: {_sentence(one)}; target: {one.wanted}, "
+                   f"{_bold(one.outcome)}." for one in judged if isinstance(one, judge.Growth)),
+             "", "## Figures", ""]
+    text += _table(["figure", "variant", "x", "n", "median", "quartiles", "min", "max", "unit"], [
+        [*place, *_row(run.at(figure, place[1], x)), figure.unit]
+        for figure, x, place in _places(run)])
+    text += [f"\n![{figure.title}]({figure.name}.svg)" for figure in samples.FIGURES
+             if run.measured(figure)]
     return "\n".join(text) + "\n"
 
 
+def _places(*runs):
+    """(figure, x, [name, variant, x in words]) of each row of a table of these runs."""
+    for figure in samples.FIGURES:
+        for variant in figure.variants:
+            for x in sorted({x for run in runs for x in run.xs(figure, [variant])},
+                            key=lambda x: x or 0) or [None]:
+                yield figure, x, [figure.name, variant, "" if x is None else f"{x:g} {figure.x}"]
+
+
 def compare(a, b):
-    """A Markdown table of two Runs, B against A, below the differences in their conditions.
+    """A Markdown table of two Runs, B against A, below their conditions.
 
     "within the spread": the ranges between the quartiles overlap.
     """
-    differ = [f"- {name}: A {old}, B {new}" for name, old, new in _differences(a.about, b.about)]
-    text = ["**Not the same conditions:**", "", *differ, ""] if differ else []
-    text += [f"- {name}: {run.folder.resolve().name}, {run.about['date']}, {run.about['commit']}"
-             for name, run in (("A", a), ("B", b))]
-    rows = []
-    for figure in samples.FIGURES:
-        for variant in figure.variants:
-            for x in sorted({*a.xs(figure, [variant]), *b.xs(figure, [variant])},
-                            key=lambda x: x or 0):
-                rows.append([figure.name, variant, "" if x is None else f"{x:g} {figure.x}",
-                             *_change(a.at(figure, variant, x), b.at(figure, variant, x)),
-                             figure.unit])
+    conditions = [[*_machine(run), f"{run.about['form']} form"] for run in (a, b)]
+    text = ["**Not the same conditions:**", ""] if conditions[0] != conditions[1] else []
+    for name, run, lines in zip("AB", (a, b), conditions):
+        text.append(f"- {name}: {run.folder.resolve().name}, {run.about['date']}, "
+                    f"{run.about['commit']}; {'; '.join(lines)}")
+    rows = [[*place, *_change(*(run.at(figure, place[1], x) for run in (a, b))), figure.unit]
+            for figure, x, place in _places(a, b)]
     return "\n".join([*text, "", *_table(
         ["figure", "variant", "x", "median of A", "median of B", "change", "quartiles", "unit"],
         rows)]) + "\n"
@@ -119,22 +113,11 @@ def _sentence(one):
         return f"{one.name} is {number(one.summary.median)} ({one.note})"
     if not one.halves:
         return f"growth: {one.note}"
-    halves = " and ".join(f"{number(half.slope)} from {half.low:g} to {half.high:g}"
-                          for half in one.halves)
+    halves = " and ".join(f"{number(slope)} from {low:g} to {high:g}"
+                          for low, high, slope in one.halves)
     return (f"growth of {one.figure.growth[0]} per one of {one.figure.x} is "
             f"{number(one.slope)} {one.figure.unit} over all, {halves}: "
             f"{one.change * 100:+.1f} %, standard error {one.error * 100:.1f} %")
-
-
-def _differences(a, b):
-    for key in ("machine", "guest", "dpdk", "form"):
-        if isinstance(a[key], dict):
-            for name in dict.fromkeys((*a[key], *b[key])):
-                old, new = (of[key].get(name, "unknown") for of in (a, b))
-                if old != new:
-                    yield f"{key} {name}", old, new
-        elif a[key] != b[key]:
-            yield key, a[key], b[key]
 
 
 def _change(old, new):
@@ -148,28 +131,12 @@ def _change(old, new):
             "outside" if apart else "within the spread"]
 
 
-def _row(run, figure, variant):
-    of = run.at(figure, variant)
+def _row(of):
     if not of:
-        return [figure.name, variant, "0", judge.NOT_MEASURED, "-", "-", "-", figure.unit]
+        return ["0", judge.NOT_MEASURED, "-", "-", "-"]
     found = samples.summary(of.values())
-    return [figure.name, variant, str(found.n), number(found.median), _quartiles(found),
-            number(found.low), number(found.high), figure.unit]
-
-
-def _curve(run, figure):
-    rows = []
-    for x in run.xs(figure):
-        rows.append([f"{x:g}"])
-        for variant in run.measured(figure):
-            of = run.at(figure, variant, x)
-            found = samples.summary(of.values()) if of else None
-            rows[-1].append(f"{number(found.median)} ({_quartiles(found)}; n = {found.n})"
-                            if found else "not measured")
-    missing = [f"{variant}: {judge.NOT_MEASURED}." for variant in figure.variants
-               if variant not in run.measured(figure)]
-    return [" ".join([f"Median (quartiles; samples), {figure.unit}.", *missing]), "",
-            *_table([figure.x, *run.measured(figure)], rows)]
+    return [str(found.n), number(found.median), _quartiles(found), number(found.low),
+            number(found.high)]
 
 
 def _spread(found):

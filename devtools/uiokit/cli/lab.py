@@ -54,6 +54,7 @@ def main(argv):
             command.add_argument("command", nargs="+", metavar="COMMAND",
                                  help="the command and its arguments, after --")
     args = vars(parser.parse_args(argv))
+    args["env"] = dict(args["env"])
     del args["no_install"]
     if args.pop("what") == "shell":
         size = shutil.get_terminal_size()
@@ -108,7 +109,7 @@ def _add_options(parser):
         "(default: to the same path); may be repeated")
     add("--give", action="append", default=[], metavar="GUEST:HOST", type=_given,
         help="copy a file or folder out when the command has ended; may be repeated")
-    add("--env", action=_Variable, default={}, metavar="NAME=VALUE",
+    add("--env", action="append", default=[], metavar="NAME=VALUE", type=_variable,
         help="set a variable for the command; may be repeated")
     add("--timeout", metavar="SECONDS", type=arguments.number(1, 1 << 20),
         help="kill the command after this time (default: no limit)")
@@ -120,12 +121,11 @@ def _add_options(parser):
         help=f"the QEMU to run (default {qemu.PROGRAM})")
 
 
-class _Variable(argparse.Action):
-    def __call__(self, parser, namespace, value, option=None):
-        name, equals, text = value.partition("=")
-        if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name):
-            parser.error(f"{option} {value}: not NAME=VALUE")
-        setattr(namespace, self.dest, {**getattr(namespace, self.dest), name: text})
+def _variable(text):
+    name, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name):
+        raise argparse.ArgumentTypeError(f"{text}: not NAME=VALUE")
+    return name, value
 
 
 def _taken(text):

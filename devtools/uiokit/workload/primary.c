@@ -213,11 +213,9 @@ primary_stat(void)
 	struct rte_malloc_socket_stats heap = { .heap_allocsz_bytes = 0 };
 
 	rte_malloc_get_socket_stats(0, &heap);
-	printf("{\"fds\": %u, \"maps\": %u, \"private_kb\": %ld, \"rss_kb\": %ld, "
-			"\"heap_bytes\": %zu, \"heap_count\": %u, \"heap_total\": %zu}\n",
-			workload_count_fds(""), workload_count_maps(""),
-			workload_memory("/proc/self/smaps_rollup", "Private_Dirty:"),
-			workload_memory("/proc/self/status", "VmRSS:"),
+	printf("{\"fds\": %u, \"maps\": %u, \"private_kb\": %ld, \"heap_bytes\": %zu, "
+			"\"heap_count\": %u, \"heap_total\": %zu}\n",
+			workload_count_fds(""), workload_count_maps(""), workload_private_kb(),
 			heap.heap_allocsz_bytes, heap.alloc_count, heap.heap_totalsz_bytes);
 }
 

@@ -192,7 +192,7 @@ secondary_main(char **argv)
 	const char *started = workload_option(argv, "--started"),
 		*rounds = workload_option(argv, "--time-config"),
 		*become = workload_option(argv, "--become");
-	unsigned int d, uio_fds, fds, maps;
+	unsigned int d, fds, maps;
 	uint64_t began, attached;
 	char byte;
 	int ret = 0;
@@ -215,11 +215,9 @@ secondary_main(char **argv)
 		ret = -1;
 	}
 	secondary_phase("attached");
-	uio_fds = workload_count_fds(SECONDARY_DEV_UIO);
-	printf("{\"drives\": %u, \"ms\": %.6f, \"part_ms\": %.6f, \"uio_fds\": %u, "
-			"\"private_kb\": %ld}\n", workload_devices_nb, (attached - strtoull(started, NULL, 10)) / 1e6,
-			(attached - began) / 1e6, uio_fds,
-			workload_memory("/proc/self/smaps_rollup", "Private_Dirty:"));
+	printf("{\"drives\": %u, \"ms\": %.6f, \"part_ms\": %.6f, \"private_kb\": %ld}\n",
+			workload_devices_nb, (attached - strtoull(started, NULL, 10)) / 1e6,
+			(attached - began) / 1e6, workload_private_kb());
 	fflush(stdout);
 
 	while (stay && read(STDIN_FILENO, &byte, 1) > 0)

@@ -134,19 +134,17 @@ workload_count_maps(const char *part)
 }
 
 long
-workload_memory(const char *file, const char *field)
+workload_private_kb(void)
 {
 	char line[256];
 	long value = -1;
 	FILE *f;
 
-	f = fopen(file, "r");
+	f = fopen("/proc/self/smaps_rollup", "r");
 	if (f == NULL)
 		return -1;
-	while (value < 0 && fgets(line, sizeof(line), f) != NULL) {
-		if (strncmp(line, field, strlen(field)) == 0)
-			value = strtol(line + strlen(field), NULL, 10);
-	}
+	while (value < 0 && fgets(line, sizeof(line), f) != NULL)
+		sscanf(line, "Private_Dirty: %ld kB", &value);
 	fclose(f);
 
 	return value;

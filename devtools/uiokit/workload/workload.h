@@ -48,8 +48,8 @@ int workload_command(const struct rte_pci_device *pci);
 /** Count the file descriptors, or mappings, of this process whose path contains @p part. */
 unsigned int workload_count_fds(const char *part);
 unsigned int workload_count_maps(const char *part);
-/** Read a field in kB, such as "VmRSS:", from /proc/self/smaps_rollup or /proc/self/status. */
-long workload_memory(const char *file, const char *field);
+/** The private memory of this process that it has written to, in kB. */
+long workload_private_kb(void);
 
 /** Print text as a JSON string. */
 void workload_print_string(const char *text);
