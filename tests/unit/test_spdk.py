@@ -27,6 +27,7 @@ def output(**different):
         "doorbell_aers": ("Success: a\nSuccess: b\nSuccess: c\n", 0, "0507"),
         "killed_secondary": ("", 137, "0507"),
         "primary_last": ("Total     :     123.00     0.48\n", 0, "0103"),
+        "killed_primary": ("Total     :     123.00     0.48\n", 139, "0103"),
         spdk.LAST: ("text", 0, "0103")})
     return "".join(f"# {name}: program\n{text}\nspdk-step {name} {code} 10.00 12.50 {command}\n"
                    for name, (text, code, command) in {**usual, **different}.items())
@@ -70,6 +71,7 @@ def test_all_programs_end_well(run, capsys):
 
 @pytest.mark.parametrize("step, result, why", [
     ("sgl", ("", 1, "0507"), "exit code 1"),
+    ("killed_primary", ("text", 139, "0103"), "exit code 139"),
     ("reset", ("", 0, "0507"), "no output: the program did not run"),
     ("multi_secondary_2", ("", 137, "0507"), "killed after 2 s"),
     ("killed_secondary", ("text", 0, "0507"), "exit code 0"),
