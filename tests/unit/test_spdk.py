@@ -22,13 +22,14 @@ STEPS = re.findall(r"(?m)^(?:run|start) (\w+)", spdk.SETUP) + [*spdk.BESIDE_STUB
 
 def output(**different):
     """What the guest prints if all is well, but for these steps: (text, exit code, COMMAND)."""
-    usual = {name: ("", 0, "0507") for name in STEPS if name != spdk.LAST}
+    usual = {name: ("text", 0, "0507") for name in STEPS if name != spdk.LAST}
     usual.update({
         "doorbell_aers": ("Success: a\nSuccess: b\nSuccess: c\n", 0, "0507"),
         "killed_secondary": ("", 137, "0507"),
         "primary_last": ("Total     :     123.00     0.48\n", 0, "0103"),
-        spdk.LAST: ("", 0, "0103")})
-    return "".join(f"{text}\nspdk-step {name} {code} 10.00 12.50 {command}\n"
+        "killed_primary": ("Total     :     123.00     0.48\n", 139, "0103"),
+        spdk.LAST: ("text", 0, "0103")})
+    return "".join(f"# {name}: program\n{text}\nspdk-step {name} {code} 10.00 12.50 {command}\n"
                    for name, (text, code, command) in {**usual, **different}.items())
 
 
@@ -47,7 +48,7 @@ def run(tree, tmp_path, monkeypatch):
     booted = []
 
     def run(*outputs, args=()):
-        def boot(options):
+        def boot(options, on_line):
             booted.append(options)
             return vm.Result(0, False, outputs[len(booted) - 1], "", 1, 1, 90, "tcg", "6.1", "log")
         monkeypatch.setattr(vm, "boot", boot)
@@ -70,8 +71,10 @@ def test_all_programs_end_well(run, capsys):
 
 @pytest.mark.parametrize("step, result, why", [
     ("sgl", ("", 1, "0507"), "exit code 1"),
+    ("killed_primary", ("text", 139, "0103"), "exit code 139"),
+    ("reset", ("", 0, "0507"), "no output: the program did not run"),
     ("multi_secondary_2", ("", 137, "0507"), "killed after 2 s"),
-    ("killed_secondary", ("", 0, "0507"), "exit code 0"),
+    ("killed_secondary", ("text", 0, "0507"), "exit code 0"),
     ("doorbell_aers", ("Success: a\nFailure: b\nSuccess: c\n", 0, "0507"), "2 of 3 events"),
     ("identify", ("", 139, "0103"),
      "exit code 139, bus mastering is off, and the primary has the device")])
@@ -99,7 +102,7 @@ def test_a_secondary_outlives_its_primary_only_with_uio_share(run, monkeypatch, 
 
 def test_stock_must_lose_bus_mastering(run, tree):
     stock = ["--stock-dpdk", str(tree)]
-    code, (checks, _), booted = run(output(sgl=("", 0, "0103")), output(), args=stock)
+    code, (checks, _), booted = run(output(sgl=("text", 0, "0103")), output(), args=stock)
     assert code == common.PASSED and [*checks.values()] == [("passed", "")]
     assert [options.env["LD_LIBRARY_PATH"] for options in booted] == [
         f"{tree}/lib:{tree}/build/lib", f"{tree}/build/lib"]
@@ -134,8 +137,8 @@ def test_junit_names_the_test(run, tree, tmp_path):
     ("start one 60 sleep 60; end one TERM 10", r"\nspdk-step one 143 "),
     ("start one 60 sh -c 'trap : TERM; echo up; while :; do sleep 1; done'\n"
      "ready grep -q up one.out; end one TERM 1", r"\nspdk-step one 137 "),
-    ("ready attached; run one 60 sh -c '{ sleep 1; touch late; } &'\n"
-     "sleep 2; ! test -e late", r"\nspdk-step one 0 ")])
+    ("ready attached; run one 60 sh -c '{ sleep 4; touch late; } &'\n"
+     "sleep 5; ! test -e late", r"\nspdk-step one 0 ")])
 def test_the_guest_runs_programs(tmp_path, script, said):
     (tmp_path / "config").write_bytes(b"\x86\x80\x45\x58\x07\x05")
     done = subprocess.run(["sh", "-c", f"config=config\n. {spdk.GUEST}\n{script}"], timeout=60,
