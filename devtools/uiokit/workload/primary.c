@@ -84,7 +84,7 @@ primary_read(struct primary_drive *drive, struct nvme_qpair *qp)
 
 	/* No block contains this pattern: a read that transfers nothing must fail. */
 	memset(drive->data.addr, 0xa5, NVME_BUF_SIZE);
-	ret = nvme_io(&drive->ctrl, qp, NVME_NVM_READ, lba, &drive->data);
+	ret = nvme_read(&drive->ctrl, qp, lba, &drive->data);
 	if (ret == 0)
 		ret = primary_verify(drive, lba);
 	if (ret != 0) {
