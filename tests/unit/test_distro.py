@@ -47,6 +47,30 @@ def test_sources_of_the_distribution_get_source_packages(tmp_path):
     assert "Architectures: amd64" in stanzas[1] and "Signed-By: /k.gpg" in stanzas[1]
 
 
+@pytest.mark.parametrize("suite, suites", [
+    ("bookworm", "bookworm bookworm-updates"),
+    ("bookworm-backports", "bookworm bookworm-updates bookworm-backports"),
+    ("trixie", "trixie trixie-updates")])
+def test_another_suite_comes_from_the_same_mirrors_and_keys(tmp_path, suite, suites):
+    write(tmp_path, {"sources.list": ONE_LINE, "sources.list.d/debian.sources": DEB822})
+    stanzas = distro.machine_sources(tmp_path, "bookworm", suite).strip().split("\n\n")
+    assert f"Suites: {suites}\n" in stanzas[0] and "Signed-By: /usr/share" in stanzas[0]
+    assert f"Suites: {suites.split()[0]}-security\n" in stanzas[1]
+
+
+def test_packages_and_what_they_need_are_unpacked_once(tmp_path, monkeypatch):
+    depends = {"prog": "  Depends: liba1\n |Depends: libb\n  Depends: libc6\n", "liba1": ""}
+    fetched = []
+    monkeypatch.setattr(distro, "apt_cache", lambda _what, _important, *names, suite: "".join(
+        depends.get(name, "  PreDepends: liba1\n") for name in names))
+    monkeypatch.setattr(distro, "apt_get", lambda _what, *names, cwd, suite: fetched.append(
+        (names, suite)))
+    for _ in range(2):
+        packages = distro.depending(["prog"], "lib[ab].*", "trixie")
+        folder = distro.unpacked("prog", packages, "trixie")
+    assert fetched == [(("liba1", "libb", "prog"), "trixie")] and folder.is_dir()
+
+
 @pytest.mark.parametrize("name, of, by, kept", [
     ("a.sources", "/usr/share/keyrings/debian.gpg", "\n -----BEGIN PGP-----\n .\n abc\n",
      "-----\n .\n abc"),

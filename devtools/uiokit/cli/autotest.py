@@ -13,7 +13,7 @@ import time
 from .. import common, distro
 from . import arguments, ci_report
 from ..dpdk import source, variants
-from ..lab import autotest, guest_kernel, qemu, tap, vm
+from ..lab import autotest, guest_kernel, tap, vm
 
 _EPILOG = """\
 The last line is `autotest: PASS` or `autotest: FAIL: WHY`. The whole output of each run is kept in
@@ -166,12 +166,7 @@ def parse(argv):
         help="run only this variant, and judge by it alone: it must pass")
     arguments.add_dpdk(parser)
     arguments.add_refresh(parser)
-    add("--kernel", metavar="PATH", help="the guest's kernel, a vmlinuz or a kernel .deb (default: "
-        "the distribution's kernel package, not installed)")
-    add("--modules", metavar="PATH", help="folder or .deb with the modules of --kernel (default: "
-        "searched beside the kernel)")
-    add("--qemu", metavar="PATH", type=arguments.program,
-        help=f"the QEMU program (default {qemu.PROGRAM})")
+    arguments.add_kernel_and_qemu(parser)
     add("--accel", choices=("auto", "kvm", "tcg"), default="auto",
         help="the accelerator (default auto: KVM where a guest boots on it, else TCG)")
     add("-k", dest="filter", metavar="TEXT", type=_filter,

@@ -71,13 +71,8 @@ def main(argv):
 def _add_options(parser):
     add = parser.add_argument
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--kernel", metavar="PATH",
-                        help="a vmlinuz, or a kernel .deb (default: the distribution's newest of "
-                        "when it was first fetched)")
     arguments.add_refresh(source)
     arguments.add_no_install(parser)
-    add("--modules", metavar="PATH", help="folder or .deb with the modules of --kernel (default: "
-        "the .deb itself, or a folder found beside the vmlinuz)")
     add("--accel", choices=("auto", "kvm", "tcg"), default="auto",
         help="auto: KVM if a guest boots on it, else software emulation, TCG (default auto)")
     add("--nvme", metavar="N", type=arguments.number(0, qemu.MAX_NVME), default=1,
@@ -117,8 +112,8 @@ def _add_options(parser):
         "with a timestamp, when it happens; - is stderr")
     add("--append", metavar="WORDS", default="", help="add words to the kernel's command line")
     add("--verbose", action="store_true", help="show the guest's console on stderr")
-    add("--qemu", metavar="PATH", default=qemu.PROGRAM,
-        help=f"the QEMU to run (default {qemu.PROGRAM})")
+    arguments.add_kernel_and_qemu(parser, source)
+    parser.set_defaults(qemu=qemu.PROGRAM)
 
 
 def _variable(text):
