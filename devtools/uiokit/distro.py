@@ -174,7 +174,7 @@ def _apt(program, *args, cwd=None, suite=None):
     if shutil.which(program) is None:
         raise common.Infrastructure(
             f"no {program} here: give a DPDK tree with --dpdk PATH and a kernel with --kernel PATH")
-    if suite == os_release().get("VERSION_CODENAME"):
+    if suite == platform.freedesktop_os_release().get("VERSION_CODENAME"):
         suite = None
     sources = machine_sources(suite=suite)
     if not sources:
