@@ -22,7 +22,7 @@ _NUMBER = (int, float)
 _ABOUT = {"": ("date", "commit", "dpdk", "form", "command", "machine", "guest"),
           "machine": ("cpu", "cores", "memory_gib", "kernel"),
           "guest": ("kernel", "accel", "cpus", "qemu")}
-_KEYS = {"figure", "variant", "x", "round", "value"}
+_KEYS = ("figure", "variant", "x", "round", "value")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,35 +177,26 @@ def _text(path):
 
 
 def _is(value, kind):
-    return isinstance(value, kind) and not isinstance(value, bool) and \
-        (isinstance(value, str) or 0 <= value < 1e100)
+    return isinstance(value, kind) and not isinstance(value, bool) and 0 <= value < 1e100
 
 
 def _add(line, known, samples):
     """Add the sample in a line, or return why it is invalid and what to do."""
     try:
         sample = json.loads(line)
-    except json.JSONDecodeError as error:
-        return f"not JSON ({error.msg}), perhaps cut off: {_AGAIN}"
-    if not isinstance(sample, dict) or set(sample) != _KEYS:
-        return f"not an object of {', '.join(sorted(_KEYS))}: {_AGAIN}"
-    figure = known.get(sample["figure"]) if isinstance(sample["figure"], str) else None
-    if figure is None or sample["variant"] not in figure.variants:
-        what = f"variant {sample['variant']} of {figure.name}" if figure else \
-            f"figure {sample['figure']}"
-        return f"unknown {what}: add it to FIGURES in devtools/uiokit/bench/samples.py"
-    x = sample["x"]
-    if figure.x is None and x is not None:
-        return f"{figure.name} is not a curve, x must be null: {_AGAIN}"
-    if figure.x is not None and not _is(x, _NUMBER):
-        return f"x is not a number of {figure.x}: {_AGAIN}"
-    for key, kind in (("round", int), ("value", _NUMBER)):
-        if not _is(sample[key], kind):
-            return f"{key} is not a number of 0 or more: {_AGAIN}"
-    rounds = samples.setdefault(figure.name, {}).setdefault(sample["variant"], {})
-    rounds = rounds.setdefault(x, {})
-    if sample["round"] in rounds:
-        return (f"second sample of round {sample['round']} of {sample['variant']}, perhaps of "
-                f"another run: {_AGAIN}, with a new folder")
-    rounds[sample["round"]] = sample["value"]
+        name, variant, x, number, value = (sample[key] for key in _KEYS)
+    except (ValueError, TypeError, KeyError):
+        return f"not an object of {', '.join(_KEYS)}, perhaps cut off: {_AGAIN}"
+    figure = known.get(str(name))
+    if figure is None or variant not in figure.variants:
+        return f"unknown: {variant} of {name}: add it to FIGURES in {__name__}"
+    if not (_is(x, _NUMBER) if figure.x else x is None):
+        return f"x is not {f'a number of {figure.x}' if figure.x else 'null'}: {_AGAIN}"
+    if not _is(number, int) or not _is(value, _NUMBER):
+        return f"round or value is not a number of 0 or more: {_AGAIN}"
+    rounds = samples.setdefault(name, {}).setdefault(variant, {}).setdefault(x, {})
+    if number in rounds:
+        return (f"second sample of round {number} of {variant}, perhaps of another run: {_AGAIN}, "
+                "with a new folder")
+    rounds[number] = value
     return ""
