@@ -19,7 +19,7 @@ from ..series import patchset
 
 GUEST = pathlib.Path(vm.__file__).with_name("guest-spdk")
 # Seconds until a program is killed. The slowest that ends takes 30 on a busy machine under TCG.
-DEADLINE = 120
+DEADLINE = 90
 OPENSSL = pathlib.Path("/etc/ssl/openssl.cnf")
 
 # Where a build of SPDK has its programs, before and since 23.09.
@@ -78,9 +78,9 @@ start killed_secondary {PERF} -t 100 -c 0x2
 sleep 5
 end killed_secondary KILL 0
 finish killed_primary
-start primary_first {PERF} -t 12 -c 0x1
+start primary_first {PERF} -t 5 -c 0x1
 ready attached
-start primary_first_secondary {PERF} -t 25 -c 0x2
+start primary_first_secondary {PERF} -t 50 -c 0x2
 finish primary_first
 finish primary_first_secondary
 """
