@@ -22,6 +22,8 @@
 #define NVME_QUEUES_WANTED 8
 /* Least bytes of a namespace: room for each block that a test reads. */
 #define NVME_MIN_SIZE (256u << 10)
+/* Bytes of an Error Information log entry (5.14.1.1). */
+#define NVME_ERROR_ENTRY_SIZE 64
 
 int
 nvme_fail(struct nvme_ctrl *ctrl, int err, const char *format, ...)
@@ -38,23 +40,31 @@ nvme_fail(struct nvme_ctrl *ctrl, int err, const char *format, ...)
 }
 
 uint32_t
-nvme_reg_read(const struct nvme_ctrl *ctrl, enum nvme_reg reg)
+nvme_reg_read(const struct nvme_ctrl *ctrl, uint32_t reg)
 {
 	return rte_le_to_cpu_32(rte_read32(ctrl->bar + reg));
 }
 
 void
-nvme_reg_write(struct nvme_ctrl *ctrl, enum nvme_reg reg, uint32_t value)
+nvme_reg_write(struct nvme_ctrl *ctrl, uint32_t reg, uint32_t value)
 {
 	rte_write32(rte_cpu_to_le_32(value), ctrl->bar + reg);
 }
 
 static void
-nvme_reg_write64(struct nvme_ctrl *ctrl, enum nvme_reg reg, uint64_t value)
+nvme_reg_write64(struct nvme_ctrl *ctrl, uint32_t reg, uint64_t value)
 {
 	/* Two halves: some controllers do not take 64-bit accesses. */
 	nvme_reg_write(ctrl, reg, (uint32_t)value);
-	rte_write32(rte_cpu_to_le_32(value >> 32), ctrl->bar + reg + 4);
+	nvme_reg_write(ctrl, reg + 4, value >> 32);
+}
+
+uint32_t
+nvme_doorbell(const struct nvme_ctrl *ctrl, uint16_t qid, enum nvme_doorbell which)
+{
+	const uint32_t stride = 4u << NVME_GET(ctrl->cap, NVME_CAP_DSTRD);
+
+	return NVME_REG_DBS + (2 * (uint32_t)qid + which) * stride;
 }
 
 int
@@ -79,19 +89,25 @@ nvme_mem_get(struct nvme_ctrl *ctrl, struct nvme_mem *mem, const char *kind, uin
 	mem->iova = mem->mz->iova;
 	if (found)
 		return 0;
-	if (mem->iova == RTE_BAD_IOVA) {
-		rte_memzone_free(mem->mz);
-		return nvme_fail(ctrl, -EPERM, "memzone %s: physical address not known", name);
-	}
 	memset(mem->addr, 0, size);
-	for (i = 0; i < RTE_DIM(ctrl->owned); i++) {
+	for (i = 0; i < RTE_DIM(ctrl->owned) && mem->iova != RTE_BAD_IOVA; i++) {
 		if (ctrl->owned[i].mz == NULL) {
 			ctrl->owned[i] = *mem;
 			return 0;
 		}
 	}
 	rte_memzone_free(mem->mz);
-	return nvme_fail(ctrl, -ENOSPC, "memzone %s: too many already", name);
+	return nvme_fail(ctrl, -ENOSPC, "memzone %s: physical address not known, or too many "
+			"already", name);
+}
+
+struct nvme_mem
+nvme_mem_part(const struct nvme_mem *mem, unsigned int index)
+{
+	const size_t offset = index * (size_t)NVME_BUF_SIZE;
+	struct nvme_mem part = { mem->mz, RTE_PTR_ADD(mem->addr, offset), mem->iova + offset };
+
+	return part;
 }
 
 void
@@ -106,11 +122,21 @@ nvme_ctrl_free(struct nvme_ctrl *ctrl)
 	}
 }
 
+/* Longest time to become ready or not ready, in ms (3.1.1; CRTO of 2.0 may tell more). */
+static uint32_t
+nvme_ready_timeout_ms(const struct nvme_ctrl *ctrl)
+{
+	uint32_t to = NVME_GET(ctrl->cap, NVME_CAP_TO);
+
+	if (NVME_GET(ctrl->cap, NVME_CAP_CRMS) != 0)
+		to = RTE_MAX(to, nvme_reg_read(ctrl, NVME_REG_CRTO) & 0xffff);
+	/* One unit more than announced: 0 is a legal value, and it is rounded down. */
+	return (to + 1) * 500;
+}
+
 int
 nvme_ctrl_init(struct nvme_ctrl *ctrl, const char *name, void *bar, uint32_t time_scale)
 {
-	uint32_t crto = 0;
-
 	memset(ctrl, 0, sizeof(*ctrl));
 	ctrl->name = name;
 	ctrl->bar = bar;
@@ -120,16 +146,13 @@ nvme_ctrl_init(struct nvme_ctrl *ctrl, const char *name, void *bar, uint32_t tim
 		return nvme_fail(ctrl, -ENODEV, "BAR 0 reads as ones: device gone or asleep");
 
 	ctrl->cap = nvme_reg_read(ctrl, NVME_REG_CAP);
-	ctrl->cap |= (uint64_t)rte_le_to_cpu_32(rte_read32(ctrl->bar + NVME_REG_CAP + 4)) << 32;
+	ctrl->cap |= (uint64_t)nvme_reg_read(ctrl, NVME_REG_CAP + 4) << 32;
 	ctrl->version = nvme_reg_read(ctrl, NVME_REG_VS);
 	ctrl->page_size = 1u << (12 + NVME_GET(ctrl->cap, NVME_CAP_MPSMIN));
-	if (NVME_GET(ctrl->cap, NVME_CAP_CRMS) != 0)
-		crto = nvme_reg_read(ctrl, NVME_REG_CRTO);
 	ctrl->command_ms = NVME_COMMAND_MS * time_scale;
-	ctrl->ready_ms = RTE_MAX(nvme_ready_timeout_ms(ctrl->cap, crto) * time_scale,
-			ctrl->command_ms);
+	ctrl->ready_ms = RTE_MAX(nvme_ready_timeout_ms(ctrl) * time_scale, ctrl->command_ms);
 	ctrl->shutdown_ms = ctrl->ready_ms;
-	if ((NVME_GET(ctrl->cap, NVME_CAP_CSS) & NVME_CAP_CSS_NVM) == 0)
+	if ((ctrl->cap & NVME_CAP_CSS_NVM) == 0)
 		return nvme_fail(ctrl, -ENOTSUP, "no NVM command set: CAP 0x%016" PRIx64,
 				ctrl->cap);
 
@@ -153,7 +176,7 @@ nvme_wait_csts(struct nvme_ctrl *ctrl, uint32_t mask, uint32_t value, bool fatal
 			return nvme_fail(ctrl, -ENODEV, "gone while waiting for %s", what);
 		if ((csts & mask) == value)
 			return 0;
-		if (fatal_ends && NVME_GET(csts, NVME_CSTS_CFS))
+		if (fatal_ends && (csts & NVME_CSTS_CFS))
 			return nvme_fail(ctrl, -ENODEV, "fatal status instead of %s, CSTS 0x%08x",
 					what, csts);
 		rte_pause();
@@ -165,26 +188,25 @@ nvme_wait_csts(struct nvme_ctrl *ctrl, uint32_t mask, uint32_t value, bool fatal
 int
 nvme_disable(struct nvme_ctrl *ctrl)
 {
-	const uint32_t rdy = NVME_SET(1, NVME_CSTS_RDY);
 	uint32_t cc = nvme_reg_read(ctrl, NVME_REG_CC);
 
 	if (cc == NVME_REG_GONE)
 		return nvme_fail(ctrl, -ENODEV, "gone: CC reads as ones");
 	/* CC.EN must not change before RDY follows its last change, unless that will never be. */
-	if (NVME_GET(cc, NVME_CC_EN))
-		nvme_wait_csts(ctrl, rdy, rdy, true, ctrl->ready_ms, "RDY 1 before disabling");
+	if (cc & NVME_CC_EN)
+		nvme_wait_csts(ctrl, NVME_CSTS_RDY, NVME_CSTS_RDY, true, ctrl->ready_ms,
+				"RDY 1 before disabling");
 
-	nvme_reg_write(ctrl, NVME_REG_CC, cc & ~NVME_SET(1, NVME_CC_EN));
-	if (ctrl->settle_ms > 0 && NVME_GET(cc, NVME_CC_EN))
+	nvme_reg_write(ctrl, NVME_REG_CC, cc & ~NVME_CC_EN);
+	if (ctrl->settle_ms > 0 && (cc & NVME_CC_EN))
 		rte_delay_us_sleep(ctrl->settle_ms * 1000);
-	return nvme_wait_csts(ctrl, rdy, 0, false, ctrl->ready_ms, "RDY 0 after CC.EN 0");
+	return nvme_wait_csts(ctrl, NVME_CSTS_RDY, 0, false, ctrl->ready_ms, "RDY 0 after CC.EN 0");
 }
 
 int
 nvme_qpair_init(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, uint16_t qid)
 {
 	const uint32_t max = NVME_GET(ctrl->cap, NVME_CAP_MQES) + 1;
-	const uint8_t dstrd = NVME_GET(ctrl->cap, NVME_CAP_DSTRD);
 	int ret;
 
 	memset(qp, 0, sizeof(*qp));
@@ -198,16 +220,16 @@ nvme_qpair_init(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, uint16_t qid)
 	qp->phase = 1;
 	qp->sq = qp->mem.addr;
 	qp->cq = RTE_PTR_ADD(qp->mem.addr, ctrl->page_size);
-	qp->sq_doorbell = ctrl->bar + nvme_doorbell_offset(qid, NVME_DB_SQ_TAIL, dstrd);
-	qp->cq_doorbell = ctrl->bar + nvme_doorbell_offset(qid, NVME_DB_CQ_HEAD, dstrd);
+	qp->sq_doorbell = ctrl->bar + nvme_doorbell(ctrl, qid, NVME_DB_SQ_TAIL);
+	qp->cq_doorbell = ctrl->bar + nvme_doorbell(ctrl, qid, NVME_DB_CQ_HEAD);
 
 	return 0;
 }
 
-int
+/* Set the admin queues, set CC.EN, wait for CSTS.RDY 1. */
+static int
 nvme_enable(struct nvme_ctrl *ctrl)
 {
-	const uint32_t rdy = NVME_SET(1, NVME_CSTS_RDY);
 	struct nvme_qpair *qp = &ctrl->admin;
 	int ret;
 
@@ -220,16 +242,17 @@ nvme_enable(struct nvme_ctrl *ctrl)
 
 	/* Completions are polled for: without this mask each would raise INTx. */
 	nvme_reg_write(ctrl, NVME_REG_INTMS, UINT32_MAX);
-	nvme_reg_write(ctrl, NVME_REG_AQA, NVME_SET(qp->size - 1, NVME_AQA_ASQS) |
-			NVME_SET(qp->size - 1, NVME_AQA_ACQS));
+	nvme_reg_write(ctrl, NVME_REG_AQA, NVME_SET(qp->size - 1u, NVME_SQ_PART) |
+			NVME_SET(qp->size - 1u, NVME_CQ_PART));
 	nvme_reg_write64(ctrl, NVME_REG_ASQ, qp->mem.iova);
 	nvme_reg_write64(ctrl, NVME_REG_ACQ, qp->mem.iova + ctrl->page_size);
 	/* rte_write32() puts the zeroed queues in memory before the controller may look at them. */
-	nvme_reg_write(ctrl, NVME_REG_CC, NVME_SET(1, NVME_CC_EN) |
-			NVME_SET(NVME_GET(ctrl->cap, NVME_CAP_MPSMIN), NVME_CC_MPS) |
+	nvme_reg_write(ctrl, NVME_REG_CC, NVME_CC_EN |
+			NVME_SET((uint32_t)NVME_GET(ctrl->cap, NVME_CAP_MPSMIN), NVME_CC_MPS) |
 			NVME_SET(6, NVME_CC_IOSQES) | NVME_SET(4, NVME_CC_IOCQES));
 
-	return nvme_wait_csts(ctrl, rdy, rdy, true, ctrl->ready_ms, "RDY 1 after CC.EN 1");
+	return nvme_wait_csts(ctrl, NVME_CSTS_RDY, NVME_CSTS_RDY, true, ctrl->ready_ms,
+			"RDY 1 after CC.EN 1");
 }
 
 int
@@ -241,9 +264,9 @@ nvme_shutdown(struct nvme_ctrl *ctrl)
 
 	if (cc == NVME_REG_GONE)
 		return nvme_fail(ctrl, -ENODEV, "gone: CC reads as ones");
-	cc &= ~NVME_SET(NVME_CC_SHN_MASK, NVME_CC_SHN);
-	nvme_reg_write(ctrl, NVME_REG_CC, cc | NVME_SET(NVME_CC_SHN_NORMAL, NVME_CC_SHN));
-	ret = nvme_wait_csts(ctrl, NVME_SET(NVME_CSTS_SHST_MASK, NVME_CSTS_SHST),
+	nvme_reg_write(ctrl, NVME_REG_CC, (cc & ~NVME_CC_SHN) |
+			NVME_SET(NVME_CC_SHN_NORMAL, NVME_CC_SHN));
+	ret = nvme_wait_csts(ctrl, NVME_CSTS_SHST,
 			NVME_SET(NVME_CSTS_SHST_COMPLETE, NVME_CSTS_SHST), true,
 			ctrl->shutdown_ms, "SHST complete after CC.SHN normal");
 	if (ret == 0)
@@ -257,30 +280,31 @@ nvme_shutdown(struct nvme_ctrl *ctrl)
 	return ret;
 }
 
+/* Index after one in a queue. */
+static uint16_t
+nvme_next(const struct nvme_qpair *qp, uint16_t index)
+{
+	return index + 1u < qp->size ? index + 1u : 0;
+}
+
 int
 nvme_sq_post(struct nvme_qpair *qp, const struct nvme_sqe *cmd)
 {
-	volatile struct nvme_sqe *sqe = &qp->sq[qp->sq_tail];
+	const struct nvme_sqe sqe = {
+		.opc = cmd->opc,
+		.cid = rte_cpu_to_le_16(cmd->cid),
+		.nsid = rte_cpu_to_le_32(cmd->nsid),
+		.prp1 = rte_cpu_to_le_64(cmd->prp1),
+		.cdw10 = rte_cpu_to_le_32(cmd->cdw10),
+		.cdw11 = rte_cpu_to_le_32(cmd->cdw11),
+		.cdw12 = rte_cpu_to_le_32(cmd->cdw12),
+	};
 
-	if (nvme_sq_is_full(qp->sq_head, qp->sq_tail, qp->size))
+	/* One entry always stays unused, or a full queue would look like an empty one (4.1.2). */
+	if (nvme_next(qp, qp->sq_tail) == qp->sq_head)
 		return -ENOSPC;
-
-	sqe->opc = cmd->opc;
-	sqe->flags = cmd->flags;
-	sqe->cid = rte_cpu_to_le_16(cmd->cid);
-	sqe->nsid = rte_cpu_to_le_32(cmd->nsid);
-	sqe->cdw2 = rte_cpu_to_le_32(cmd->cdw2);
-	sqe->cdw3 = rte_cpu_to_le_32(cmd->cdw3);
-	sqe->mptr = rte_cpu_to_le_64(cmd->mptr);
-	sqe->prp1 = rte_cpu_to_le_64(cmd->prp1);
-	sqe->prp2 = rte_cpu_to_le_64(cmd->prp2);
-	sqe->cdw10 = rte_cpu_to_le_32(cmd->cdw10);
-	sqe->cdw11 = rte_cpu_to_le_32(cmd->cdw11);
-	sqe->cdw12 = rte_cpu_to_le_32(cmd->cdw12);
-	sqe->cdw13 = rte_cpu_to_le_32(cmd->cdw13);
-	sqe->cdw14 = rte_cpu_to_le_32(cmd->cdw14);
-	sqe->cdw15 = rte_cpu_to_le_32(cmd->cdw15);
-	qp->sq_tail = nvme_index_next(qp->sq_tail, qp->size);
+	qp->sq[qp->sq_tail] = sqe;
+	qp->sq_tail = nvme_next(qp, qp->sq_tail);
 
 	return 0;
 }
@@ -293,30 +317,24 @@ nvme_sq_ring(struct nvme_qpair *qp)
 }
 
 bool
-nvme_cq_peek(struct nvme_qpair *qp, struct nvme_cqe *cqe)
+nvme_cq_take(struct nvme_qpair *qp, struct nvme_cqe *cqe)
 {
 	volatile struct nvme_cqe *entry = &qp->cq[qp->cq_head];
 
 	cqe->dw3 = rte_le_to_cpu_32(entry->dw3);
-	if (!nvme_cqe_is_new(cqe->dw3, qp->phase))
+	if (NVME_GET(cqe->dw3, NVME_CQE_P) != qp->phase)
 		return false;
 
 	/* The phase before the rest of the entry and the data, which are valid only with it. */
 	rte_io_rmb();
 	cqe->dw0 = rte_le_to_cpu_32(entry->dw0);
-	cqe->dw1 = rte_le_to_cpu_32(entry->dw1);
-	cqe->sqhd = rte_le_to_cpu_16(entry->sqhd);
-	cqe->sqid = rte_le_to_cpu_16(entry->sqid);
-	qp->sq_head = cqe->sqhd;
+	qp->sq_head = rte_le_to_cpu_16(entry->sqhd);
+	qp->cq_head = nvme_next(qp, qp->cq_head);
+	/* The controller inverts the phase each time it passes the end of the queue (4.6). */
+	if (qp->cq_head == 0)
+		qp->phase ^= 1;
 
 	return true;
-}
-
-void
-nvme_cq_advance(struct nvme_qpair *qp)
-{
-	qp->cq_head = nvme_index_next(qp->cq_head, qp->size);
-	qp->phase = nvme_phase_next(qp->cq_head, qp->phase);
 }
 
 void
@@ -327,74 +345,50 @@ nvme_cq_ring(struct nvme_qpair *qp)
 	rte_write32(rte_cpu_to_le_32(qp->cq_head), qp->cq_doorbell);
 }
 
-void
-nvme_doorbell_write(struct nvme_ctrl *ctrl, uint16_t qid, enum nvme_doorbell which,
-		uint32_t value)
-{
-	const uint8_t dstrd = NVME_GET(ctrl->cap, NVME_CAP_DSTRD);
-
-	rte_write32(rte_cpu_to_le_32(value), ctrl->bar + nvme_doorbell_offset(qid, which, dstrd));
-}
-
-/* Take one completion off the queue; false when there is none. */
-static bool
-nvme_reap(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, struct nvme_cqe *cqe)
-{
-	if (!nvme_cq_peek(qp, cqe))
-		return false;
-	nvme_cq_advance(qp);
-	nvme_cq_ring(qp);
-
-	if (qp->qid == 0 && NVME_GET(cqe->dw3, NVME_CQE_CID) == NVME_AER_CID) {
-		ctrl->event = nvme_event_decode(cqe->dw0, cqe->dw3);
-		ctrl->event_arrived = true;
-		ctrl->aer_armed = false;
-	}
-
-	return true;
-}
-
 int
-nvme_check_alive(struct nvme_ctrl *ctrl, const struct nvme_qpair *qp, const char *what)
+nvme_check_alive(struct nvme_ctrl *ctrl, const char *what)
 {
 	uint32_t csts = nvme_reg_read(ctrl, NVME_REG_CSTS);
 
 	if (csts == NVME_REG_GONE)
-		return nvme_fail(ctrl, -ENODEV, "gone during %s on queue %u", what, qp->qid);
-	if (NVME_GET(csts, NVME_CSTS_CFS) || !NVME_GET(csts, NVME_CSTS_RDY))
-		return nvme_fail(ctrl, -ENODEV, "%s during %s on queue %u, CSTS 0x%08x",
-				NVME_GET(csts, NVME_CSTS_CFS) ? "fatal status" : "not ready",
-				what, qp->qid, csts);
+		return nvme_fail(ctrl, -ENODEV, "gone during %s", what);
+	if ((csts & NVME_CSTS_CFS) || !(csts & NVME_CSTS_RDY))
+		return nvme_fail(ctrl, -ENODEV, "%s during %s, CSTS 0x%08x",
+				csts & NVME_CSTS_CFS ? "fatal status" : "not ready", what, csts);
 	return 0;
 }
 
-int
-nvme_wait(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, const char *what, uint16_t cid,
-		struct nvme_cqe *out)
+/* Wait for a completion. An event that arrives meanwhile is kept for nvme_aer_wait(). */
+static int
+nvme_wait_ms(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, const char *what, uint16_t cid,
+		uint32_t ms, struct nvme_cqe *cqe)
 {
-	uint64_t deadline = nvme_deadline(ctrl->command_ms);
+	uint64_t deadline = nvme_deadline(ms);
 	uint64_t look_at_status = nvme_deadline(1);
-	struct nvme_cqe cqe;
 	bool expired;
 	int ret;
 
 	do {
 		/* The clock before the queue, so that the last look is never too early. */
 		expired = nvme_expired(deadline);
-		while (nvme_reap(ctrl, qp, &cqe)) {
-			if (NVME_GET(cqe.dw3, NVME_CQE_CID) != cid)
+		while (nvme_cq_take(qp, cqe)) {
+			nvme_cq_ring(qp);
+			if (NVME_GET(cqe->dw3, NVME_CQE_CID) == NVME_AER_CID) {
+				ctrl->event = *cqe;
+				ctrl->event_arrived = true;
+				ctrl->aer_armed = false;
+			}
+			if (NVME_GET(cqe->dw3, NVME_CQE_CID) != cid)
 				continue;
-			if (out != NULL)
-				*out = cqe;
-			if (nvme_cqe_status(cqe.dw3) == 0)
-				return 0;
-			return nvme_fail(ctrl, -EIO, "%s on queue %u: SCT %xh SC %02xh", what,
-					qp->qid, NVME_GET(cqe.dw3, NVME_CQE_SCT),
-					NVME_GET(cqe.dw3, NVME_CQE_SC));
+			/* The Status Code Type in the hundreds, then the Status Code. */
+			if (NVME_GET(cqe->dw3, NVME_CQE_STATUS) != 0)
+				return nvme_fail(ctrl, -EIO, "%s on queue %u: status %03xh", what,
+						qp->qid, NVME_GET(cqe->dw3, NVME_CQE_STATUS));
+			return 0;
 		}
 		/* Reading a register stalls the CPU, and more so in a VM: once a millisecond. */
 		if (nvme_expired(look_at_status)) {
-			ret = nvme_check_alive(ctrl, qp, what);
+			ret = nvme_check_alive(ctrl, what);
 			if (ret != 0)
 				return ret;
 			look_at_status = nvme_deadline(1);
@@ -402,8 +396,17 @@ nvme_wait(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, const char *what, uint1
 		rte_pause();
 	} while (!expired);
 
-	return nvme_fail(ctrl, -ETIMEDOUT, "waited %u ms for %s on queue %u, CSTS 0x%08x",
-			ctrl->command_ms, what, qp->qid, nvme_reg_read(ctrl, NVME_REG_CSTS));
+	return nvme_fail(ctrl, -ETIMEDOUT, "waited %u ms for %s on queue %u, CSTS 0x%08x", ms,
+			what, qp->qid, nvme_reg_read(ctrl, NVME_REG_CSTS));
+}
+
+int
+nvme_wait(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, const char *what, uint16_t cid,
+		struct nvme_cqe *cqe)
+{
+	struct nvme_cqe unused;
+
+	return nvme_wait_ms(ctrl, qp, what, cid, ctrl->command_ms, cqe != NULL ? cqe : &unused);
 }
 
 int
@@ -434,21 +437,6 @@ nvme_identify(struct nvme_ctrl *ctrl, enum nvme_cns cns, uint32_t nsid)
 
 	memset(ctrl->buf.addr, 0, NVME_BUF_SIZE);
 	return nvme_command(ctrl, &ctrl->admin, "Identify", &cmd, NULL);
-}
-
-int
-nvme_get_log(struct nvme_ctrl *ctrl, uint8_t lid, uint32_t len)
-{
-	struct nvme_sqe cmd = {
-		.opc = NVME_ADMIN_GET_LOG_PAGE,
-		.nsid = NVME_NSID_ALL,
-		.prp1 = ctrl->buf.iova,
-		.cdw10 = NVME_SET(lid, NVME_LOG_LID) |
-			NVME_SET(len / sizeof(uint32_t) - 1, NVME_LOG_NUMDL),
-	};
-
-	memset(ctrl->buf.addr, 0, NVME_BUF_SIZE);
-	return nvme_command(ctrl, &ctrl->admin, "Get Log Page", &cmd, NULL);
 }
 
 /* The number of namespaces goes to nn. */
@@ -506,7 +494,7 @@ nvme_identify_ns(struct nvme_ctrl *ctrl, uint32_t nn)
 	ret = nvme_find_namespace(ctrl, nn);
 	if (ret != 0)
 		return ret;
-	format = &ns->lbaf[nvme_flbas_index(ns->flbas)];
+	format = &ns->lbaf[(ns->flbas & 0xf) | (ns->flbas >> 1 & 0x30)];
 	if (format->ms != 0 || format->lbads < 9 || format->lbads > 12)
 		return nvme_fail(ctrl, -ENOTSUP, "namespace %u has blocks of 2^%u bytes and %u of "
 				"metadata: use a format of 512 to 4096 bytes without metadata",
@@ -525,9 +513,9 @@ nvme_bring_up(struct nvme_ctrl *ctrl)
 {
 	struct nvme_sqe cmd = {
 		.opc = NVME_ADMIN_SET_FEATURES,
-		.cdw10 = NVME_FEAT_NUMBER_OF_QUEUES,
-		/* submission and completion queues, both 0's based */
-		.cdw11 = (NVME_QUEUES_WANTED - 1) << 16 | (NVME_QUEUES_WANTED - 1),
+		.cdw10 = 0x07, /* Number of Queues */
+		.cdw11 = NVME_SET(NVME_QUEUES_WANTED - 1u, NVME_SQ_PART) |
+			NVME_SET(NVME_QUEUES_WANTED - 1u, NVME_CQ_PART),
 	};
 	struct nvme_cqe cqe;
 	uint32_t nn = 0;
@@ -543,7 +531,8 @@ nvme_bring_up(struct nvme_ctrl *ctrl)
 	if (ret == 0)
 		ret = nvme_command(ctrl, &ctrl->admin, "Set Features (queues)", &cmd, &cqe);
 	if (ret == 0)
-		ctrl->io_queues = RTE_MIN(cqe.dw0 & 0xffff, cqe.dw0 >> 16) + 1;
+		ctrl->io_queues = RTE_MIN(NVME_GET(cqe.dw0, NVME_SQ_PART),
+				NVME_GET(cqe.dw0, NVME_CQ_PART)) + 1;
 
 	return ret;
 }
@@ -561,27 +550,16 @@ nvme_qpair_create(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, uint16_t qid)
 	memset(qp->mem.addr, 0, qp->mem.mz->len);
 
 	cmd.prp1 = qp->mem.iova + ctrl->page_size;
-	cmd.cdw10 = NVME_SET(qid, NVME_CDW10_QID) | NVME_SET(qp->size - 1, NVME_CDW10_QSIZE);
-	cmd.cdw11 = NVME_SET(1, NVME_CDW11_PC);
+	cmd.cdw10 = NVME_SET(qid, NVME_CDW10_QID) | NVME_SET(qp->size - 1u, NVME_CDW10_QSIZE);
+	cmd.cdw11 = NVME_CDW11_PC;
 	ret = nvme_command(ctrl, &ctrl->admin, "Create I/O Completion Queue", &cmd, NULL);
 	if (ret != 0)
 		return ret;
 
 	cmd.opc = NVME_ADMIN_CREATE_SQ;
 	cmd.prp1 = qp->mem.iova;
-	cmd.cdw11 |= NVME_SET(qid, NVME_CDW11_CQID);
-	ret = nvme_command(ctrl, &ctrl->admin, "Create I/O Submission Queue", &cmd, NULL);
-	if (ret != 0) {
-		struct nvme_sqe undo = { .opc = NVME_ADMIN_DELETE_CQ, .cdw10 = qid };
-		char error[sizeof(ctrl->error)];
-
-		/* The first failure is the one to tell of. */
-		memcpy(error, ctrl->error, sizeof(error));
-		nvme_command(ctrl, &ctrl->admin, "Delete I/O Completion Queue", &undo, NULL);
-		memcpy(ctrl->error, error, sizeof(error));
-	}
-
-	return ret;
+	cmd.cdw11 |= NVME_SET((uint32_t)qid, NVME_CDW11_CQID);
+	return nvme_command(ctrl, &ctrl->admin, "Create I/O Submission Queue", &cmd, NULL);
 }
 
 int
@@ -599,32 +577,28 @@ nvme_qpair_delete(struct nvme_ctrl *ctrl, struct nvme_qpair *qp)
 	return nvme_command(ctrl, &ctrl->admin, "Delete I/O Completion Queue", &cmd, NULL);
 }
 
-void
-nvme_io_prepare(const struct nvme_ctrl *ctrl, struct nvme_sqe *cmd, enum nvme_nvm_opcode opc,
-		uint64_t lba, const struct nvme_mem *buf)
+struct nvme_sqe
+nvme_read_prepare(const struct nvme_ctrl *ctrl, uint64_t lba, const struct nvme_mem *buf)
 {
-	memset(cmd, 0, sizeof(*cmd));
-	cmd->opc = opc;
-	cmd->nsid = ctrl->nsid;
-	/* One page at most, as NVME_BUF_SIZE is the smallest page: no second PRP. */
-	cmd->prp1 = buf->iova;
-	cmd->cdw10 = (uint32_t)lba;
-	cmd->cdw11 = (uint32_t)(lba >> 32);
-	cmd->cdw12 = nvme_io_blocks(ctrl) - 1;
+	const struct nvme_sqe cmd = {
+		.opc = NVME_NVM_READ,
+		.nsid = ctrl->nsid,
+		/* One page at most, as NVME_BUF_SIZE is the smallest page: no second PRP. */
+		.prp1 = buf->iova,
+		.cdw10 = (uint32_t)lba,
+		.cdw11 = (uint32_t)(lba >> 32),
+		.cdw12 = nvme_io_blocks(ctrl) - 1,
+	};
+
+	return cmd;
 }
 
 int
-nvme_io(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, enum nvme_nvm_opcode opc,
-		uint64_t lba, const struct nvme_mem *buf)
+nvme_read(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, uint64_t lba, const struct nvme_mem *buf)
 {
-	static const char * const names[] = {
-		[NVME_NVM_WRITE] = "Write",
-		[NVME_NVM_READ] = "Read",
-	};
-	struct nvme_sqe cmd;
+	struct nvme_sqe cmd = nvme_read_prepare(ctrl, lba, buf);
 
-	nvme_io_prepare(ctrl, &cmd, opc, lba, buf);
-	return nvme_command(ctrl, qp, names[opc], &cmd, NULL);
+	return nvme_command(ctrl, qp, "Read", &cmd, NULL);
 }
 
 int
@@ -642,28 +616,28 @@ nvme_aer_arm(struct nvme_ctrl *ctrl)
 }
 
 int
-nvme_aer_poll(struct nvme_ctrl *ctrl, struct nvme_event *event, uint32_t ms)
+nvme_aer_wait(struct nvme_ctrl *ctrl, uint32_t ms, uint32_t *dw0)
 {
-	uint64_t deadline = nvme_deadline(ms);
+	struct nvme_sqe cmd = {
+		.opc = NVME_ADMIN_GET_LOG_PAGE,
+		.nsid = UINT32_MAX, /* of the controller */
+		.prp1 = ctrl->buf.iova,
+		/* the number of dwords, 0's based, above the log page */
+		.cdw10 = (NVME_ERROR_ENTRY_SIZE / sizeof(uint32_t) - 1) << 16,
+	};
 	struct nvme_cqe cqe;
-	bool expired;
-	int ret;
+	int ret = 0;
 
-	do {
-		expired = nvme_expired(deadline);
-		while (!ctrl->event_arrived && nvme_reap(ctrl, &ctrl->admin, &cqe))
-			;
-		if (ctrl->event_arrived) {
-			*event = ctrl->event;
-			ctrl->event_arrived = false;
-			return 0;
-		}
-		ret = nvme_check_alive(ctrl, &ctrl->admin, "a wait for an event");
-		if (ret != 0)
-			return ret;
-		if (!expired)
-			rte_delay_us_sleep(1000);
-	} while (!expired);
+	if (!ctrl->event_arrived)
+		ret = nvme_wait_ms(ctrl, &ctrl->admin, "an event", NVME_AER_CID, ms, &cqe);
+	ctrl->event_arrived = false;
+	if (ret == 0 && NVME_GET(ctrl->event.dw3, NVME_CQE_STATUS) != 0)
+		ret = nvme_fail(ctrl, -EIO, "event request: status %03xh",
+				NVME_GET(ctrl->event.dw3, NVME_CQE_STATUS));
+	if (ret != 0)
+		return ret;
+	*dw0 = ctrl->event.dw0;
+	cmd.cdw10 |= NVME_GET(*dw0, NVME_AER_LID);
 
-	return nvme_fail(ctrl, -ETIMEDOUT, "waited %u ms for an asynchronous event", ms);
+	return nvme_command(ctrl, &ctrl->admin, "Get Log Page", &cmd, NULL);
 }

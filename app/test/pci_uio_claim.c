@@ -4,7 +4,8 @@
 
 /*
  * Other primaries that try to attach the device. They share no memory with this one: the exit code
- * says what happened, and a line of output that one has the device.
+ * says what happened, and a line of output that one has the device. A case may unmap the device of
+ * this process: the runner maps it again.
  */
 
 #include <dirent.h>
@@ -235,227 +236,155 @@ UIO_REGISTER_ROLES(uio_claim_roles)
 /* In the primary. */
 
 /* Start a second primary. It keeps to itself what it need not share. */
-static int
-claim_spawn(struct uio_dev *dev, unsigned int slot, const char *role)
+static void
+spawn(struct uio_dev *dev, unsigned int slot, const char *role)
 {
 	const struct uio_spawn_args args = {
 		.prefix = "pci_uio_second_primary", .option = "--in-memory",
 	};
 
-	return uio_spawn(dev, slot, role, &args);
+	uio_spawn(dev, slot, role, &args);
 }
 
 /* The same, and wait for a line of its output. */
-static int
-claim_start(struct uio_dev *dev, unsigned int slot, const char *role, const char *text)
+static void
+start(struct uio_dev *dev, unsigned int slot, const char *role, const char *text)
 {
-	int ret = claim_spawn(dev, slot, role);
-
-	if (ret == TEST_SUCCESS && !uio_wait_output(slot, text))
-		ret = uio_wait_end(dev, slot, -SIGKILL);
-
-	return ret;
+	spawn(dev, slot, role);
+	if (!uio_wait_output(slot, text))
+		uio_wait_end(slot, -SIGKILL);
 }
 
 /* Start one that gets the device and ends. */
-static int
-claim_expect_success(struct uio_dev *dev, unsigned int slot, const char *role)
+static void
+expect_success(struct uio_dev *dev, unsigned int slot)
 {
-	int ret = claim_spawn(dev, slot, role);
-
-	return ret == TEST_SUCCESS ? uio_wait_end(dev, slot, 0) : ret;
+	spawn(dev, slot, "second_primary");
+	uio_wait_end(slot, 0);
 }
 
 /* Wait for the end of one that is refused, and prints which process has the device. */
-static int
-claim_wait_refused(struct uio_dev *dev, unsigned int slot, pid_t holder)
+static void
+wait_refused(struct uio_dev *dev, unsigned int slot, pid_t holder)
 {
 	char process[32];
-	int ret;
 
-	ret = uio_wait_end(dev, slot, SECOND_REFUSED);
 	snprintf(process, sizeof(process), "process %d,", holder);
-	if (ret == TEST_SUCCESS && !uio_output_has(slot, dev->name, "is in use by", process)) {
-		uio_show_output(slot);
-		ret = uio_not_ok("the second primary to say which process has the device",
-				"no such line");
-	}
-	return ret;
+	uio_wait_end(slot, SECOND_REFUSED);
+	uio_expect_output(slot, "is in use by", dev->name, process);
 }
 
-static int
-claim_expect_refused(struct uio_dev *dev, unsigned int slot, pid_t holder)
+static void
+expect_refused(struct uio_dev *dev, unsigned int slot, pid_t holder)
 {
-	int ret = claim_spawn(dev, slot, "second_primary");
-
-	return ret == TEST_SUCCESS ? claim_wait_refused(dev, slot, holder) : ret;
+	spawn(dev, slot, "second_primary");
+	wait_refused(dev, slot, holder);
 }
 
-static int
-uio_case_claim_refused(struct uio_dev *dev)
+static void
+case_claim_refused(struct uio_dev *dev)
 {
-	const int watch = uio_watch_opens(dev->uio_path);
-	int opens, ret;
-
-	ret = claim_spawn(dev, 0, "second_primary");
-	if (ret == TEST_SUCCESS)
-		uio_wait_output(0, NULL);
-	opens = uio_count_opens(watch);
+	spawn(dev, 0, "second_primary");
+	uio_wait_output(0, NULL);
 	/* The state of the device first: it says more than an exit code. */
-	if (ret == TEST_SUCCESS)
-		ret = uio_check(dev);
-	if (ret == TEST_SUCCESS)
-		ret = claim_wait_refused(dev, 0, getpid());
-	if (ret == TEST_SUCCESS && opens < 0)
-		ret = uio_not_ok("open() of /dev/uio* to be watched", "no watch");
-	if (ret == TEST_SUCCESS && opens > 0)
-		ret = uio_not_ok("no open() of /dev/uio*", "%d of %s", opens, dev->uio_path);
-
-	return ret;
-}
-
-/* Run something while this process does not have the device, and map the device again after it. */
-static int
-claim_without_device(struct uio_dev *dev, int (*run)(struct uio_dev *dev), unsigned int times)
-{
-	int ret, back;
-
-	ret = uio_unmap(dev);
-	if (ret != TEST_SUCCESS)
-		return ret;
-	while (ret == TEST_SUCCESS && times-- > 0)
-		ret = run(dev);
-	uio_reap();
-	back = uio_remap(dev);
-	if (back == TEST_SUCCESS)
-		back = uio_ready(dev);
-
-	return ret == TEST_SUCCESS ? back : ret;
+	uio_check(dev);
+	wait_refused(dev, 0, getpid());
+	uio_expect_no_open(0);
 }
 
 /* One has the device, and is killed; another one waits for that. */
-static int
-claim_kill_holder(struct uio_dev *dev)
+static void
+case_claim_killed(struct uio_dev *dev)
 {
-	int ret = claim_start(dev, 0, "second_primary_hold", SECOND_HAS_DEVICE);
-
-	if (ret == TEST_SUCCESS)
-		ret = claim_expect_refused(dev, 1, uio_pid(0));
-	if (ret == TEST_SUCCESS)
-		ret = claim_spawn(dev, 2, "second_primary_next");
-	if (ret == TEST_SUCCESS && uio_wait_output(2, SECOND_IS_READY))
-		uio_kill(0, SIGKILL);
-
-	return ret == TEST_SUCCESS ? uio_wait_end(dev, 2, 0) : ret;
+	uio_unmap(dev);
+	start(dev, 0, "second_primary_hold", SECOND_HAS_DEVICE);
+	expect_refused(dev, 1, uio_pid(0));
+	start(dev, 2, "second_primary_next", SECOND_IS_READY);
+	uio_kill(0, SIGKILL);
+	uio_wait_end(2, 0);
 }
 
-static int
-uio_case_claim_killed(struct uio_dev *dev)
+static void
+case_claim_lock(struct uio_dev *dev)
 {
-	return claim_without_device(dev, claim_kill_holder, 1);
+	uio_unmap(dev);
+	start(dev, 0, "second_primary_lock", SECOND_IS_READY);
+	expect_success(dev, 1);
 }
 
-static int
-claim_against_lock(struct uio_dev *dev)
+static void
+case_claim_again(struct uio_dev *dev)
 {
-	int ret = claim_start(dev, 0, "second_primary_lock", SECOND_IS_READY);
-
-	return ret == TEST_SUCCESS ? claim_expect_success(dev, 1, "second_primary") : ret;
-}
-
-static int
-uio_case_unprivileged_lock(struct uio_dev *dev)
-{
-	return claim_without_device(dev, claim_against_lock, 1);
-}
-
-static int
-claim_against_remapped(struct uio_dev *dev)
-{
-	int ret = claim_start(dev, 0, "second_primary_again", SECOND_HAS_DEVICE);
-
-	return ret == TEST_SUCCESS ? claim_expect_refused(dev, 1, uio_pid(0)) : ret;
-}
-
-static int
-uio_case_claim_again(struct uio_dev *dev)
-{
-	return claim_without_device(dev, claim_against_remapped, 1);
+	uio_unmap(dev);
+	start(dev, 0, "second_primary_again", SECOND_HAS_DEVICE);
+	expect_refused(dev, 1, uio_pid(0));
 }
 
 /* This process has an I/O port of the device, and no BAR mapped; then not even that. */
-static int
-claim_against_port(struct uio_dev *dev)
+static void
+case_claim_port(struct uio_dev *dev)
 {
 	struct rte_pci_ioport port = { .dev = dev->pci };
-	int ret;
 
-	if (rte_pci_ioport_map(dev->pci, uio_first_bar(dev->pci), &port) != 0)
-		return uio_not_ok("rte_pci_ioport_map to work", "an error");
-	ret = claim_expect_refused(dev, 0, getpid());
-	rte_pci_ioport_unmap(&port);
-
-	return ret == TEST_SUCCESS ? claim_expect_success(dev, 1, "second_primary") : ret;
-}
-
-static int
-uio_case_claim_port(struct uio_dev *dev)
-{
-	return claim_without_device(dev, claim_against_port, 1);
-}
-
-static int
-claim_race(struct uio_dev *dev)
-{
-	unsigned int slot, winners = 0, refused = 0;
-	int command, ret = TEST_SUCCESS;
-
-	for (slot = 0; slot < UIO_SLOTS && ret == TEST_SUCCESS; slot++)
-		ret = claim_spawn(dev, slot, "second_primary_race");
-	for (slot = 0; slot < UIO_SLOTS && ret == TEST_SUCCESS; slot++) {
-		if (!uio_wait_output(slot, SECOND_IS_READY))
-			ret = uio_wait_end(dev, slot, 0);
+	if (!uio_unmap(dev))
+		return;
+	if (uio_expect(rte_pci_ioport_map(dev->pci, uio_first_bar(dev->pci), &port) == 0,
+			"rte_pci_ioport_map to work", "an error")) {
+		expect_refused(dev, 0, getpid());
+		rte_pci_ioport_unmap(&port);
 	}
-	for (slot = 0; slot < UIO_SLOTS && ret == TEST_SUCCESS; slot++)
+	expect_success(dev, 1);
+}
+
+static void
+race(struct uio_dev *dev)
+{
+	unsigned int slot, winners = 0;
+	int command;
+
+	for (slot = 0; slot < UIO_SLOTS; slot++)
+		spawn(dev, slot, "second_primary_race");
+	for (slot = 0; slot < UIO_SLOTS; slot++)
+		uio_wait_output(slot, SECOND_IS_READY);
+	for (slot = 0; slot < UIO_SLOTS; slot++)
 		uio_kill(slot, SIGUSR1);
-	for (slot = 0; slot < UIO_SLOTS && ret == TEST_SUCCESS; slot++) {
+	for (slot = 0; slot < UIO_SLOTS; slot++) {
 		if (uio_wait_output(slot, SECOND_HAS_DEVICE))
 			winners++;
-		else if (uio_wait_end(dev, slot, SECOND_REFUSED) == TEST_SUCCESS)
-			refused++;
+		else
+			uio_wait_end(slot, SECOND_REFUSED);
 	}
-	if (ret == TEST_SUCCESS && (winners != 1 || refused != UIO_SLOTS - 1))
-		ret = uio_not_ok("one second primary to get the device", "%u, and %u were refused",
-				winners, refused);
+	uio_expect(winners == 1, "one second primary to get the device", "%u", winners);
 	/* The winner still runs, all others have ended. */
 	command = uio_command_sysfs(dev->name);
-	if (ret == TEST_SUCCESS && (command < 0 || !(command & RTE_PCI_COMMAND_MASTER)))
-		ret = uio_not_ok("COMMAND with bus master set",
-				"COMMAND 0x%04x: bus master is lost", command);
+	uio_expect(command >= 0 && (command & RTE_PCI_COMMAND_MASTER),
+			"COMMAND with bus master set", "COMMAND 0x%04x: bus master is lost",
+			command);
 	uio_reap();
-
-	return ret;
 }
 
-static int
-uio_case_claim_race(struct uio_dev *dev)
+static void
+case_claim_race(struct uio_dev *dev)
 {
-	return claim_without_device(dev, claim_race,
-			(uio_settings.repeat + RACE_EVERY - 1) / RACE_EVERY);
+	uint32_t i;
+
+	uio_unmap(dev);
+	for (i = 0; i < (uio_settings.repeat + RACE_EVERY - 1) / RACE_EVERY && uio_ok(); i++)
+		race(dev);
 }
 
 static const struct uio_case uio_claim_cases[] = {
-	{ .name = "claim_refused", .run = uio_case_claim_refused,
+	{ .name = "claim_refused", .run = case_claim_refused,
 		.claim = "bus master and traffic survive a second primary, which is refused" },
-	{ .name = "claim_killed", .run = uio_case_claim_killed,
+	{ .name = "claim_killed", .run = case_claim_killed,
 		.claim = "after its primary is killed, the next primary can claim the device" },
-	{ .name = "claim_unprivileged_lock", .run = uio_case_unprivileged_lock,
+	{ .name = "claim_unprivileged_lock", .run = case_claim_lock,
 		.claim = "an unprivileged lock on config space does not block a primary" },
-	{ .name = "claim_again", .run = uio_case_claim_again,
+	{ .name = "claim_again", .run = case_claim_again,
 		.claim = "a primary that maps the device twice and unmaps it once still has it" },
-	{ .name = "claim_port", .run = uio_case_claim_port,
+	{ .name = "claim_port", .run = case_claim_port,
 		.claim = "a primary with only an I/O port has the device until it unmaps that" },
-	{ .name = "claim_race", .flags = UIO_CASE_REPEAT, .run = uio_case_claim_race,
+	{ .name = "claim_race", .flags = UIO_CASE_REPEAT, .run = case_claim_race,
 		.claim = "of eight primaries that attach the device at once, one gets it" },
 };
 UIO_REGISTER_CASES(50, uio_claim_cases)

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -134,6 +133,24 @@ void
 uio_sysfs_path(const char *device, const char *file, char *path, size_t size)
 {
 	snprintf(path, size, "%s/%s/%s", rte_pci_get_sysfs_path(), device, file);
+}
+
+bool
+uio_sysfs_read(const char *device, const char *file, char *line, size_t size)
+{
+	char path[PATH_MAX];
+	bool found;
+	FILE *f;
+
+	uio_sysfs_path(device, file, path, sizeof(path));
+	f = fopen(path, "r");
+	found = f != NULL && fgets(line, size, f) != NULL;
+	if (f != NULL)
+		fclose(f);
+	if (!found)
+		line[0] = '\0';
+
+	return found;
 }
 
 int
@@ -273,80 +290,42 @@ uio_first_bar(const struct rte_pci_device *pci)
 	return bar;
 }
 
-int
-uio_watch_opens(const char *path)
+/* Read COMMAND through sysfs, or write it. */
+static int
+uio_command_access(const char *device, uint16_t *command, bool write)
 {
-	int watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-
-	if (watch >= 0 && inotify_add_watch(watch, path, IN_OPEN) < 0) {
-		close(watch);
-		watch = -1;
-	}
-	return watch;
-}
-
-int
-uio_count_opens(int watch)
-{
-	/* A watch on a file, not on a directory: no name follows an event. */
-	struct inotify_event events[32];
-	int count = 0;
+	char path[PATH_MAX];
 	ssize_t len;
-	size_t i;
+	int fd;
 
-	if (watch < 0)
+	uio_sysfs_path(device, "config", path, sizeof(path));
+	fd = open(path, write ? O_RDWR : O_RDONLY);
+	if (fd < 0)
 		return -1;
-	while ((len = read(watch, events, sizeof(events))) > 0) {
-		for (i = 0; i < len / sizeof(events[0]); i++)
-			count += (events[i].mask & IN_OPEN) != 0;
-	}
-	close(watch);
+	len = write ? pwrite(fd, command, sizeof(*command), RTE_PCI_COMMAND) :
+		pread(fd, command, sizeof(*command), RTE_PCI_COMMAND);
+	close(fd);
 
-	return count;
+	return len == sizeof(*command) ? 0 : -1;
 }
 
 int
 uio_command_sysfs(const char *device)
 {
-	char path[PATH_MAX];
 	uint16_t command;
-	ssize_t len;
-	int fd;
 
-	uio_sysfs_path(device, "config", path, sizeof(path));
-	fd = open(path, O_RDONLY);
-	if (fd < 0)
-		return -1;
-	len = pread(fd, &command, sizeof(command), RTE_PCI_COMMAND);
-	close(fd);
-
-	return len == sizeof(command) ? rte_le_to_cpu_16(command) : -1;
+	return uio_command_access(device, &command, false) == 0 ? rte_le_to_cpu_16(command) : -1;
 }
 
 int
 uio_command_restore(struct uio_dev *dev)
 {
-	int now = uio_command_sysfs(dev->name);
-	char path[PATH_MAX];
-	uint16_t command;
-	ssize_t len;
-	int fd;
+	const int now = uio_command_sysfs(dev->name);
+	const int then = (now & ~COMMAND_OURS) | (dev->command_found & COMMAND_OURS);
+	uint16_t command = rte_cpu_to_le_16(then);
 
-	if (now < 0)
-		return -1;
-	command = (now & ~COMMAND_OURS) | (dev->command_found & COMMAND_OURS);
-	if (command == now)
-		return 0;
-
-	uio_sysfs_path(dev->name, "config", path, sizeof(path));
-	fd = open(path, O_RDWR);
-	if (fd < 0)
-		return -1;
-	command = rte_cpu_to_le_16(command);
-	len = pwrite(fd, &command, sizeof(command), RTE_PCI_COMMAND);
-	close(fd);
-
-	return len == sizeof(command) ? 0 : -1;
+	return now < 0 || (now != then && uio_command_access(dev->name, &command, true) != 0) ?
+		-1 : 0;
 }
 
 static struct uio_dev *uio_devices;
@@ -369,68 +348,48 @@ uio_accept_chosen(struct rte_pci_device *pci)
 }
 
 /* Whether this process can run the test at all. */
-static int
+static bool
 uio_check_process(void)
 {
 	char config[PATH_MAX], path[PATH_MAX];
 
-	if (geteuid() != 0)
-		return uio_skip("not root, which /dev/uioX and IOVA need: run with sudo");
-	if (!rte_eal_has_hugepages())
-		return uio_skip("no hugepages: reserve some, e.g. dpdk-hugepages.py --setup 128M, "
-				"and run without --no-huge");
-	if (rte_eal_iova_mode() != RTE_IOVA_PA)
-		return uio_skip("IOVA are not physical addresses: run with --iova-mode=pa");
 	/* That the file exists is not enough: an earlier process may have left it. */
 	snprintf(config, sizeof(config), "%s/config", rte_eal_get_runtime_dir());
-	if (realpath(config, path) == NULL || uio_count_maps(path) == 0)
-		return uio_skip("no %s for secondaries to share: run without --in-memory and "
+	if (geteuid() != 0)
+		uio_skip("not root, which /dev/uioX and IOVA need: run with sudo");
+	else if (!rte_eal_has_hugepages())
+		uio_skip("no hugepages: reserve some, e.g. dpdk-hugepages.py --setup 128M, and run "
+				"without --no-huge");
+	else if (rte_eal_iova_mode() != RTE_IOVA_PA)
+		uio_skip("IOVA are not physical addresses: run with --iova-mode=pa");
+	else if (realpath(config, path) == NULL || uio_count_maps(path) == 0)
+		uio_skip("no %s for secondaries to share: run without --in-memory and "
 				"--no-shconf", config);
-
-	return TEST_SUCCESS;
-}
-
-/* Why DMA would not reach the addresses that the test uses; false when it does. */
-static bool
-uio_iommu_translates(const char *device)
-{
-	char path[PATH_MAX], type[16] = "";
-	FILE *f;
-
-	uio_sysfs_path(device, "iommu_group/type", path, sizeof(path));
-	f = fopen(path, "r");
-	if (f == NULL)
-		return false;
-	if (fgets(type, sizeof(type), f) == NULL)
-		type[0] = '\0';
-	fclose(f);
-
-	return strncmp(type, "DMA", strlen("DMA")) == 0;
+	return uio_ok();
 }
 
 /*
  * Stop a controller that an earlier process left enabled, before the attach sets bus master: its
  * queues are in memory that is used for something else now. BAR 0 is mapped without /dev/uioX.
  */
-static int
+static void
 uio_stop_stale(struct uio_dev *dev, struct rte_pci_device *pci)
 {
 	struct nvme_ctrl *ctrl = &dev->ctrl;
 	char path[PATH_MAX];
-	int fd, ret = -EIO;
 	void *bar;
+	int fd, ret;
 
 	uio_sysfs_path(dev->name, "resource0", path, sizeof(path));
 	fd = open(path, O_RDWR);
 	bar = mmap(NULL, NVME_REG_DBS, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (fd >= 0)
 		close(fd);
-	if (bar == MAP_FAILED)
-		return uio_not_ok("BAR 0 to be mapped", "%s: %s", path, strerror(errno));
-
+	if (!uio_expect(bar != MAP_FAILED, "BAR 0 to be mapped", "%s: %s", path, strerror(errno)))
+		return;
 	ret = nvme_ctrl_init(ctrl, dev->name, bar, uio_settings.time_scale);
 	ctrl->settle_ms = uio_has_id(pci, uio_slow_ids) ? UIO_SETTLE_MS : 0;
-	if (ret != -ENODEV && NVME_GET(nvme_reg_read(ctrl, NVME_REG_CC), NVME_CC_EN)) {
+	if (ret != -ENODEV && (nvme_reg_read(ctrl, NVME_REG_CC) & NVME_CC_EN)) {
 		printf("# %s: found enabled, CC 0x%08x CSTS 0x%08x: disabled before the attach\n",
 				dev->name, nvme_reg_read(ctrl, NVME_REG_CC),
 				nvme_reg_read(ctrl, NVME_REG_CSTS));
@@ -440,9 +399,8 @@ uio_stop_stale(struct uio_dev *dev, struct rte_pci_device *pci)
 		ret = nvme_disable(ctrl);
 	munmap(bar, NVME_REG_DBS);
 	ctrl->bar = NULL;
-
-	return ret == 0 || ret == -ENOTSUP ? TEST_SUCCESS :
-		uio_not_ok("a controller that stops before it is attached", "%s", ctrl->error);
+	uio_expect(ret == 0 || ret == -ENOTSUP, "a controller that stops before it is attached",
+			"%s", ctrl->error);
 }
 
 /* Why a device that could be tested is not, or NULL. */
@@ -456,82 +414,73 @@ uio_why_not(const struct rte_pci_device *pci)
 }
 
 /* Take a device into the list, or say why the test must not run. */
-static int
+static void
 uio_choose(struct rte_pci_device *pci)
 {
 	const struct rte_devargs *args = pci->device.devargs;
 	struct uio_dev *dev = &uio_devices[*uio_devices_nb];
 	const char *why_not = uio_why_not(pci);
+	const bool would_attach = why_not == NULL || (pci->device.driver == NULL &&
+			(pci->kdrv == RTE_PCI_KDRV_VFIO || pci->kdrv == RTE_PCI_KDRV_IGB_UIO));
+	char type[16];
 	pid_t holder;
 
-	if (args != NULL && args->policy != RTE_DEV_ALLOWED)
-		return TEST_SUCCESS;
-	if (args == NULL) {
+	if (args == NULL && would_attach)
 		/* No allow list: a probe would take this device, and others. */
-		if (why_not == NULL || pci->kdrv == RTE_PCI_KDRV_VFIO ||
-				pci->kdrv == RTE_PCI_KDRV_IGB_UIO)
-			return uio_skip("%s is not named: name each device to test with -a, this "
-					"test resets it", pci->name);
-		return TEST_SUCCESS;
-	}
-	if (why_not != NULL && pci->device.driver == NULL && (pci->kdrv == RTE_PCI_KDRV_VFIO ||
-			pci->kdrv == RTE_PCI_KDRV_IGB_UIO))
-		return uio_skip("%s is bound to another driver than uio_pci_generic, and would be "
+		uio_skip("%s is not named: name each device to test with -a, this test resets it",
+				pci->name);
+	else if (args != NULL && args->policy == RTE_DEV_ALLOWED && would_attach && why_not != NULL)
+		uio_skip("%s is bound to another driver than uio_pci_generic, and would be "
 				"attached as well: name only what is to be tested, with -a",
 				pci->name);
-	if (why_not != NULL) {
+	else if (args != NULL && args->policy == RTE_DEV_ALLOWED && why_not != NULL)
 		printf("# %s: not tested: bound to %s\n", pci->name, why_not);
-		return TEST_SUCCESS;
-	}
+	else if (args != NULL && *uio_devices_nb == UIO_DEVICES_MAX)
+		uio_skip("more than %u devices: name fewer, with -a", UIO_DEVICES_MAX);
+	if (args == NULL || args->policy != RTE_DEV_ALLOWED || why_not != NULL || !uio_ok())
+		return;
 
 	memset(dev, 0, sizeof(*dev));
 	strlcpy(dev->name, pci->name, sizeof(dev->name));
-	if (uio_dev_path(dev->name, dev->uio_path, sizeof(dev->uio_path)) != 0 ||
-			uio_command_sysfs(dev->name) < 0)
-		return uio_skip("%s has no /dev/uioX, or its config space is not readable: bind it "
-				"again, dpdk-devbind.py -b uio_pci_generic %s", dev->name,
-				dev->name);
-	holder = uio_holder(dev->uio_path);
-	if (holder != 0)
-		return uio_skip("%s is in use: process %d has %s open; end it, or name another "
-				"device with -a", dev->name, (int)holder, dev->uio_path);
-	if (*uio_devices_nb == UIO_DEVICES_MAX)
-		return uio_skip("more than %u devices: name fewer, with -a", UIO_DEVICES_MAX);
 	dev->pci = pci;
 	dev->is_nvme = pci->id.class_id == NVME_PCI_CLASS;
 	dev->emulated = uio_has_id(pci, uio_emulated_ids);
 	dev->command_found = uio_command_sysfs(dev->name);
-	(*uio_devices_nb)++;
-	if (!dev->is_nvme)
-		return TEST_SUCCESS;
-	if (uio_iommu_translates(dev->name))
+	if (uio_dev_path(dev->name, dev->uio_path, sizeof(dev->uio_path)) != 0 ||
+			uio_command_sysfs(dev->name) < 0)
+		uio_skip("%s has no /dev/uioX, or its config space is not readable: bind it again, "
+				"dpdk-devbind.py -b uio_pci_generic %s", dev->name, dev->name);
+	holder = uio_holder(dev->uio_path);
+	if (holder != 0)
+		uio_skip("%s is in use: process %d has %s open; end it, or name another device "
+				"with -a", dev->name, (int)holder, dev->uio_path);
+	if (uio_sysfs_read(dev->name, "iommu_group/type", type, sizeof(type)) &&
+			strncmp(type, "DMA", strlen("DMA")) == 0)
 		snprintf(dev->unsuitable, sizeof(dev->unsuitable), "the IOMMU translates addresses "
 				"of %s: boot with iommu=pt", dev->name);
-
-	return uio_stop_stale(dev, pci);
+	(*uio_devices_nb)++;
+	if (dev->is_nvme && uio_ok())
+		uio_stop_stale(dev, pci);
 }
 
 /* List the devices to test, before anything is opened. */
-static int
+static bool
 uio_choose_all(void)
 {
 	struct rte_dev_iterator iterator;
 	struct rte_pci_device *pci;
 	struct rte_device *dev;
-	int ret = TEST_SUCCESS;
 
-	*uio_devices_nb = 0;
 	RTE_DEV_FOREACH(dev, "bus=pci", &iterator) {
 		pci = container_of(dev, struct rte_pci_device, device);
-		if (ret == TEST_SUCCESS && uio_has_id(pci, uio_ids))
-			ret = uio_choose(pci);
+		if (uio_ok() && uio_has_id(pci, uio_ids))
+			uio_choose(pci);
 	}
-	if (ret == TEST_SUCCESS && *uio_devices_nb == 0)
-		ret = uio_skip("no NVMe drive on uio_pci_generic is named: "
+	if (*uio_devices_nb == 0)
+		uio_skip("no NVMe drive on uio_pci_generic is named: "
 				"modprobe uio_pci_generic, dpdk-devbind.py -b uio_pci_generic BDF, "
 				"and name it with -a BDF");
-
-	return ret;
+	return uio_ok();
 }
 
 /* Find what works of a controller, and stop it. What fails here, uio_ready() tries again. */
@@ -552,35 +501,31 @@ uio_inspect(struct uio_dev *dev)
 		printf("# %s\n", dev->ctrl.error);
 }
 
-int
+bool
 uio_devices_attach(struct uio_dev *devices, unsigned int *nb)
 {
 	unsigned int d;
-	int ret;
 
 	uio_devices = devices;
 	uio_devices_nb = nb;
 	*nb = 0;
 	uio_driver_register(uio_accept_chosen, true);
-	ret = uio_check_process();
-	if (ret != TEST_SUCCESS)
-		return ret;
+	if (!uio_check_process())
+		return false;
 	rte_bus_scan();
-	ret = uio_choose_all();
-	if (ret != TEST_SUCCESS) {
+	if (!uio_choose_all()) {
 		*nb = 0;
-		return ret;
+		return false;
 	}
 	rte_bus_probe();
-	for (d = 0; d < *nb && ret == TEST_SUCCESS; d++) {
+	for (d = 0; d < *nb; d++) {
 		/* An earlier run in this process has probed it, and unmapped it. */
 		if (!devices[d].mapped && devices[d].pci->device.driver != NULL)
 			devices[d].mapped = rte_pci_map_device(devices[d].pci) == 0;
-		if (!devices[d].mapped)
-			ret = uio_not_ok("the primary to attach the device", "no probe of %s",
-					devices[d].name);
-		else if (devices[d].is_nvme)
+		uio_expect(devices[d].mapped, "the primary to attach the device", "no probe of %s",
+				devices[d].name);
+		if (devices[d].mapped && devices[d].is_nvme)
 			uio_inspect(&devices[d]);
 	}
-	return ret;
+	return uio_ok();
 }

@@ -2,6 +2,8 @@
  * Copyright(c) 2026 the dpdk-uio-secondary authors
  */
 
+/* Secondaries: how the primary starts and ends them, and what runs in them. */
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -10,11 +12,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <rte_atomic.h>
+#include <rte_bus.h>
 #include <rte_cycles.h>
+#include <rte_dev.h>
+#include <rte_devargs.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_lcore.h>
@@ -32,38 +39,46 @@
  */
 #define UIO_POLL_US 10000
 #define UIO_POLL_EMULATED_US 2000
+/* The same in a secondary: eight that wait must leave the CPU to those that work. */
+#define UIO_POLL_PRIMARY_US 5000
 /* Least reads while a secondary lives: a round of the queue at its start, and three more. */
 #define UIO_READS_MIN (4 * UIO_DEPTH)
 /* Time for a secondary to end by itself when the case is over. */
 #define UIO_END_TIMEOUT_MS 3000
+/* A secondary that waits so long for its primary ends by itself. */
+#define UIO_ABANDONED_MS 60000
 #define UIO_LOG_LINES 40
+
+/* Exit codes beside 0. */
+#define UIO_EXIT_FAILED 1
+#define UIO_EXIT_ABANDONED 3
 
 struct uio_shared *uio_shared;
 
-static struct {
+static struct uio_child {
 	pid_t pid;          /* 0: none */
 	bool ended;
 	bool is_primary;    /* shares no memory with this process */
 	bool show_log;      /* the case failed because of this process */
 	int status;         /* as of waitpid() */
-	uint32_t reads;     /* of the device when the process started */
-	bool traffic;       /* was running then */
+	int opens;          /* inotify watch of /dev/uioX */
+	const struct uio_traffic *traffic; /* that was running when the process started, or NULL */
+	uint32_t reads;     /* of the traffic then */
 	char role[32];
 	FILE *log;          /* stdout and stderr */
 } uio_children[UIO_SLOTS];
 
-int
+bool
 uio_shared_reserve(void)
 {
 	const struct rte_memzone *mz = rte_memzone_lookup(UIO_SHARED_MZ);
 
 	if (mz == NULL)
 		mz = rte_memzone_reserve(UIO_SHARED_MZ, sizeof(*uio_shared), SOCKET_ID_ANY, 0);
-	if (mz == NULL)
-		return uio_not_ok("a memzone for " UIO_SHARED_MZ, "%s", rte_strerror(rte_errno));
-	uio_shared = mz->addr;
+	uio_shared = mz != NULL ? mz->addr : NULL;
 
-	return TEST_SUCCESS;
+	return uio_expect(mz != NULL, "a memzone for " UIO_SHARED_MZ, "%s",
+			rte_strerror(rte_errno));
 }
 
 void
@@ -116,109 +131,106 @@ close:
 	return ret;
 }
 
-/* File prefix of this process: last part of its runtime directory. */
-static const char *
-uio_file_prefix(void)
-{
-	const char *dir = rte_eal_get_runtime_dir();
-	const char *slash = strrchr(dir, '/');
-
-	return slash != NULL ? slash + 1 : dir;
-}
-
-/* CPU for a secondary: another one than this thread's, if there is one. */
-static int
-uio_other_cpu(void)
-{
-	unsigned int lcore = rte_get_next_lcore(-1, 1, 0);
-
-	return rte_lcore_to_cpu_id(lcore < RTE_MAX_LCORE ? (int)lcore : -1);
-}
-
 /* Free the slot of a process that has ended. */
 static void
 uio_forget(unsigned int slot)
 {
-	if (uio_children[slot].log != NULL)
-		fclose(uio_children[slot].log);
-	memset(&uio_children[slot], 0, sizeof(uio_children[slot]));
+	struct uio_child *child = &uio_children[slot];
+
+	if (child->log != NULL) {
+		fclose(child->log);
+		close(child->opens);
+	}
+	memset(child, 0, sizeof(*child));
 }
 
-int
+/* Append the options -d of this process: its secondaries need the same drivers. */
+static void
+uio_add_plugins(const char **argv, size_t nb, size_t max)
+{
+	static char cmdline[4096];
+	const char *arg, *before = "";
+	size_t len = 0;
+	FILE *f;
+
+	f = fopen("/proc/self/cmdline", "r");
+	if (f != NULL) {
+		len = fread(cmdline, 1, sizeof(cmdline) - 1, f);
+		fclose(f);
+	}
+	for (arg = cmdline; arg < cmdline + len && nb < max; arg += strlen(arg) + 1) {
+		if (strncmp(arg, "-d", 2) == 0 || strcmp(before, "-d") == 0)
+			argv[nb++] = arg;
+		before = arg;
+	}
+}
+
+bool
 uio_spawn(struct uio_dev *dev, unsigned int slot, const char *role,
 		const struct uio_spawn_args *args)
 {
 	static const struct uio_spawn_args none;
 	const struct uio_spawn_args *a = args != NULL ? args : &none;
-	char prefix[PATH_MAX], cpu[16], env[128];
-	const char *argv[16] = {
+	struct uio_child *child = &uio_children[slot];
+	const char *prefix = strrchr(rte_eal_get_runtime_dir(), '/') + 1;
+	/* Another CPU than this thread's, if there is one. */
+	const unsigned int lcore = rte_get_next_lcore(-1, 1, 0);
+	char prefix_arg[PATH_MAX], cpu[16], env[128];
+	const char *argv[32] = {
 		prgname, a->prefix != NULL ? "--proc-type=primary" : "--proc-type=secondary",
-		prefix, "--iova-mode=pa", "--no-telemetry", "-l", cpu,
+		prefix_arg, "--iova-mode=pa", "--no-telemetry", "-l", cpu,
 		"-a", a->allow != NULL ? a->allow : dev->name,
 	};
 	size_t nb = 9;
 	int ret;
 
+	if (!uio_ok())
+		return false;
 	if (a->also != NULL) {
 		argv[nb++] = "-a";
 		argv[nb++] = a->also;
 	}
-	argv[nb] = a->option;
+	if (a->option != NULL)
+		argv[nb++] = a->option;
+	uio_add_plugins(argv, nb, RTE_DIM(argv) - 1);
+	snprintf(prefix_arg, sizeof(prefix_arg), "--file-prefix=%s",
+			a->prefix != NULL ? a->prefix : prefix);
+	snprintf(cpu, sizeof(cpu), "%d",
+			rte_lcore_to_cpu_id(lcore < RTE_MAX_LCORE ? (int)lcore : -1));
+	snprintf(env, sizeof(env), "%s,%u,%s,%d", role, slot, dev->name, getpid());
 
 	memset(&uio_shared->peers[slot], 0, sizeof(uio_shared->peers[slot]));
 	uio_shared->peers[slot].arg = a->arg;
-	snprintf(prefix, sizeof(prefix), "--file-prefix=%s",
-			a->prefix != NULL ? a->prefix : uio_file_prefix());
-	snprintf(cpu, sizeof(cpu), "%d", uio_other_cpu());
-	snprintf(env, sizeof(env), "%s,%u,%s,%d", role, slot, dev->name, getpid());
-
 	uio_forget(slot);
-	strlcpy(uio_children[slot].role, role, sizeof(uio_children[slot].role));
-	uio_children[slot].is_primary = a->prefix != NULL;
-	uio_children[slot].log = tmpfile();
+	strlcpy(child->role, role, sizeof(child->role));
+	child->is_primary = a->prefix != NULL;
+	child->log = tmpfile();
 	/* Appended to, wherever this process reads: they share the position. */
-	if (uio_children[slot].log == NULL ||
-			fcntl(fileno(uio_children[slot].log), F_SETFL, O_APPEND) != 0)
-		return uio_not_ok("a temporary file for the output of a secondary", "%s",
-				strerror(errno));
-	uio_children[slot].reads = dev->traffic.reads;
-	uio_children[slot].traffic = dev->traffic.running;
-	ret = uio_run_again(&uio_children[slot].pid, (char *const *)(uintptr_t)argv, env,
-			fileno(uio_children[slot].log));
-	if (ret != 0) {
-		uio_children[slot].pid = 0;
-		return uio_not_ok("a secondary to start", "%s", strerror(ret));
+	if (!uio_expect(child->log != NULL && fcntl(fileno(child->log), F_SETFL, O_APPEND) == 0,
+			"a temporary file for the output of a secondary", "%s", strerror(errno)))
+		return false;
+	child->opens = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	if (inotify_add_watch(child->opens, dev->uio_path, IN_OPEN) < 0) {
+		close(child->opens);
+		child->opens = -1;
 	}
+	child->traffic = dev->traffic.running ? &dev->traffic : NULL;
+	child->reads = dev->traffic.reads;
+	ret = uio_run_again(&child->pid, (char *const *)(uintptr_t)argv, env, fileno(child->log));
+	if (ret != 0)
+		child->pid = 0;
 
-	return TEST_SUCCESS;
+	return uio_expect(ret == 0, "a secondary to start", "%s", strerror(ret));
 }
 
 static bool
 uio_has_ended(unsigned int slot)
 {
-	if (!uio_children[slot].ended && waitpid(uio_children[slot].pid,
-			&uio_children[slot].status, WNOHANG) == uio_children[slot].pid)
-		uio_children[slot].ended = true;
+	struct uio_child *child = &uio_children[slot];
 
-	return uio_children[slot].ended;
-}
-
-/* "ended with exit code 1", "ended by signal 9", "still running". */
-static const char *
-uio_end_name(unsigned int slot)
-{
-	static char name[32];
-
-	if (!uio_children[slot].ended)
-		snprintf(name, sizeof(name), "still running");
-	else if (WIFSIGNALED(uio_children[slot].status))
-		snprintf(name, sizeof(name), "ended by signal %d",
-				WTERMSIG(uio_children[slot].status));
-	else
-		snprintf(name, sizeof(name), "ended with exit code %d",
-				WEXITSTATUS(uio_children[slot].status));
-
-	return name;
+	if (!child->ended && waitpid(child->pid, &child->status, WNOHANG) == child->pid)
+		child->ended = true;
+	return child->ended;
 }
 
 bool
@@ -239,74 +251,61 @@ uio_pause(uint64_t deadline)
 }
 
 /* Fail the case for what a process did or did not do, and show its output. */
-static int
+static bool
 uio_process_failed(unsigned int slot, const char *expected, const char *got)
 {
-	char text[160];
+	struct uio_child *child = &uio_children[slot];
+	const int status = child->status;
+	char text[160], end[48] = "still running";
 
-	uio_show_output(slot);
-	if (uio_signal() != 0)
-		return uio_not_ok("no signal", "signal %d, which ends the test", uio_signal());
-	snprintf(text, sizeof(text), "the secondary (%s) to %s", uio_children[slot].role, expected);
-	return uio_not_ok(text, "%s%s%s", got, got[0] != '\0' ? ", " : "", uio_end_name(slot));
+	child->show_log = true;
+	if (child->ended)
+		snprintf(end, sizeof(end), "ended %s %d",
+				WIFSIGNALED(status) ? "by signal" : "with exit code",
+				WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	snprintf(text, sizeof(text), "the secondary (%s) to %s", child->role, expected);
+	return uio_expect(false, text, "%s%s%s", got, got[0] != '\0' ? ", " : "", end);
 }
 
-static const char *
-uio_state_name(uint32_t state)
+bool
+uio_wait_state(unsigned int slot, enum uio_state wanted)
 {
 	static const char * const names[] = {
-		[UIO_STATE_NONE] = "starting",
-		[UIO_STATE_STARTED] = "started",
-		[UIO_STATE_ATTACHING] = "attaching",
-		[UIO_STATE_ATTACHED] = "attached",
-		[UIO_STATE_DONE] = "done",
+		"starting", "started", "attaching", "attached", "done", "without the device",
 	};
-
-	return state < RTE_DIM(names) ? names[state] : "without the device";
-}
-
-/* The probe without the device is the end of a way: it leads to no later state. */
-static bool
-uio_state_reached(uint32_t now, enum uio_state wanted)
-{
-	if (wanted == UIO_STATE_NOT_ATTACHED || now == UIO_STATE_NOT_ATTACHED)
-		return now == wanted || wanted <= UIO_STATE_STARTED;
-	return now >= wanted;
-}
-
-int
-uio_wait_state(struct uio_dev *dev __rte_unused, unsigned int slot, enum uio_state state)
-{
-	struct uio_peer *peer = &uio_shared->peers[slot];
+	const struct uio_peer *peer = &uio_shared->peers[slot];
 	const uint64_t deadline = uio_deadline(UIO_SPAWN_TIMEOUT_MS);
 	char expected[48];
+	enum uio_state now;
 	bool last;
 
+	if (!uio_ok())
+		return false;
 	do {
 		/* Before the state: it may be reached just before the end. */
 		last = uio_has_ended(slot);
-		if (uio_state_reached(peer->state, state)) {
+		now = peer->state;
+		/* The probe without the device leads to no later state. */
+		if (now == wanted || (now > wanted && (now != UIO_STATE_NOT_ATTACHED ||
+				wanted == UIO_STATE_STARTED))) {
 			/* The state before what the secondary wrote ahead of it. */
 			rte_rmb();
-			return TEST_SUCCESS;
+			return true;
 		}
-		if (peer->state == UIO_STATE_NOT_ATTACHED ||
-				(state == UIO_STATE_NOT_ATTACHED &&
-				peer->state >= UIO_STATE_ATTACHED))
+		if (now == UIO_STATE_NOT_ATTACHED ||
+				(wanted == UIO_STATE_NOT_ATTACHED && now >= UIO_STATE_ATTACHED))
 			break;
 	} while (!last && uio_pause(deadline));
 
-	snprintf(expected, sizeof(expected), "be %s", uio_state_name(state));
-	return uio_process_failed(slot, expected, uio_state_name(peer->state));
+	snprintf(expected, sizeof(expected), "be %s", names[wanted]);
+	return uio_process_failed(slot, expected, names[now]);
 }
 
-int
+bool
 uio_start(struct uio_dev *dev, unsigned int slot, const char *role,
 		const struct uio_spawn_args *args, enum uio_state state)
 {
-	int ret = uio_spawn(dev, slot, role, args);
-
-	return ret == TEST_SUCCESS ? uio_wait_state(dev, slot, state) : ret;
+	return uio_spawn(dev, slot, role, args) && uio_wait_state(slot, state);
 }
 
 void
@@ -326,7 +325,7 @@ uio_pid(unsigned int slot)
 void
 uio_kill(unsigned int slot, int sig)
 {
-	if (!uio_has_ended(slot))
+	if (uio_children[slot].pid != 0 && !uio_has_ended(slot))
 		kill(uio_children[slot].pid, sig);
 }
 
@@ -341,50 +340,59 @@ uio_kill_all(void)
 	}
 }
 
-int
-uio_wait_end(struct uio_dev *dev, unsigned int slot, int end)
+bool
+uio_wait_end(unsigned int slot, int end)
 {
+	const struct uio_child *child = &uio_children[slot];
 	const uint64_t deadline = uio_deadline(UIO_SPAWN_TIMEOUT_MS);
 	char expected[48];
 	uint32_t reads;
-	int status;
 
+	if (!uio_ok())
+		return false;
 	while (!uio_has_ended(slot) && uio_pause(deadline))
 		;
-
-	status = uio_children[slot].status;
-	if (!uio_children[slot].ended || (end >= 0 ?
-			!WIFEXITED(status) || WEXITSTATUS(status) != end :
-			!WIFSIGNALED(status) || WTERMSIG(status) != -end)) {
+	if (!child->ended || (end >= 0 ?
+			!WIFEXITED(child->status) || WEXITSTATUS(child->status) != end :
+			!WIFSIGNALED(child->status) || WTERMSIG(child->status) != -end)) {
 		snprintf(expected, sizeof(expected), "end with %s %d",
 				end < 0 ? "signal" : "exit code", abs(end));
 		return uio_process_failed(slot, expected, uio_shared->peers[slot].what);
 	}
 
 	/* Without traffic beside the secondary the case would show little. */
-	reads = dev->traffic.reads - uio_children[slot].reads;
-	if (uio_children[slot].traffic && dev->traffic.running &&
-			dev->traffic.error[0] == '\0' && reads < UIO_READS_MIN)
-		return uio_not_ok("traffic while the secondary lived", "%u reads", reads);
-	return TEST_SUCCESS;
-}
-
-int
-uio_end(struct uio_dev *dev, unsigned int slot, int end)
-{
-	uio_finish(slot);
-	return uio_wait_end(dev, slot, end);
-}
-
-int
-uio_run_secondary(struct uio_dev *dev, const char *role, int end)
-{
-	int ret = uio_start(dev, 0, role, NULL, UIO_STATE_DONE);
-
-	return ret == TEST_SUCCESS ? uio_end(dev, 0, end) : ret;
+	if (child->traffic == NULL || !child->traffic->running || child->traffic->error[0] != '\0')
+		return true;
+	reads = child->traffic->reads - child->reads;
+	return uio_expect(reads >= UIO_READS_MIN, "traffic while the secondary lived", "%u reads",
+			reads);
 }
 
 bool
+uio_end(unsigned int slot, int end)
+{
+	uio_finish(slot);
+	return uio_wait_end(slot, end);
+}
+
+bool
+uio_run_secondary(struct uio_dev *dev, const char *role)
+{
+	return uio_start(dev, 0, role, NULL, UIO_STATE_DONE) && uio_end(0, 0);
+}
+
+bool
+uio_expect_no_open(unsigned int slot)
+{
+	/* A watch on a file, not on a directory: no name follows an event. */
+	struct inotify_event events[32];
+	ssize_t len = read(uio_children[slot].opens, events, sizeof(events));
+
+	return uio_expect(len < 0 && errno == EAGAIN, "no open() of /dev/uioX", "%s",
+			len < 0 ? "no watch" : "at least one");
+}
+
+static bool
 uio_output_has(unsigned int slot, const char *first, const char *second, const char *third)
 {
 	char line[256];
@@ -399,80 +407,238 @@ uio_output_has(unsigned int slot, const char *first, const char *second, const c
 }
 
 bool
+uio_expect_output(unsigned int slot, const char *first, const char *second, const char *third)
+{
+	if (!uio_ok() || uio_output_has(slot, first, second, third))
+		return uio_ok();
+	uio_children[slot].show_log = true;
+	return uio_expect(false, first, "no line with it, %s and %s", second, third);
+}
+
+bool
 uio_wait_output(unsigned int slot, const char *text)
 {
 	const uint64_t deadline = uio_deadline(UIO_SPAWN_TIMEOUT_MS);
-	bool last;
+	bool last, found;
 
+	if (!uio_ok())
+		return false;
 	do {
 		/* Before the output: a line may come just before the end. */
 		last = uio_has_ended(slot);
-		if (text != NULL && uio_output_has(slot, text, "", ""))
-			return true;
-	} while (!last && uio_pause(deadline));
+		found = text != NULL && uio_output_has(slot, text, "", "");
+	} while (!found && !last && uio_pause(deadline));
 
-	return false;
-}
-
-void
-uio_show_output(unsigned int slot)
-{
-	uio_children[slot].show_log = true;
+	return found;
 }
 
 /* Print the output of a secondary, away from column 0: those lines are the verdicts'. */
 static void
 uio_print_log(unsigned int slot)
 {
+	struct uio_child *child = &uio_children[slot];
 	unsigned int lines = 0;
 	char line[256];
 
-	rewind(uio_children[slot].log);
-	while (lines++ < UIO_LOG_LINES &&
-			fgets(line, sizeof(line), uio_children[slot].log) != NULL) {
+	rewind(child->log);
+	while (lines++ < UIO_LOG_LINES && fgets(line, sizeof(line), child->log) != NULL) {
 		line[strcspn(line, "\n")] = '\0';
-		printf("#   %s[%u]: %s\n", uio_children[slot].role, slot, line);
-	}
-}
-
-/*
- * Let the secondaries end by themselves that can: one that is killed may hold a lock in shared
- * memory, which would block this process and all that come later.
- */
-static void
-uio_ask_to_end(void)
-{
-	const uint64_t deadline = uio_deadline(UIO_END_TIMEOUT_MS);
-	unsigned int slot;
-
-	for (slot = 0; slot < UIO_SLOTS; slot++) {
-		if (uio_children[slot].pid != 0 && !uio_children[slot].is_primary)
-			uio_finish(slot);
-	}
-	for (slot = 0; slot < UIO_SLOTS; slot++) {
-		while (uio_children[slot].pid != 0 && !uio_children[slot].is_primary &&
-				!uio_has_ended(slot) && !nvme_expired(deadline)) {
-			uio_traffic_poll();
-			rte_delay_us_sleep(UIO_POLL_EMULATED_US);
-		}
+		printf("#   %s[%u]: %s\n", child->role, slot, line);
 	}
 }
 
 void
 uio_reap(void)
 {
+	const uint64_t deadline = uio_deadline(UIO_END_TIMEOUT_MS);
 	unsigned int slot;
 
-	uio_ask_to_end();
 	for (slot = 0; slot < UIO_SLOTS; slot++) {
-		if (uio_children[slot].pid != 0 && !uio_has_ended(slot)) {
-			kill(uio_children[slot].pid, SIGKILL);
-			/* SIGKILL ends it for sure: this wait is short. */
-			waitpid(uio_children[slot].pid, &uio_children[slot].status, 0);
+		if (uio_children[slot].pid != 0)
+			uio_finish(slot);
+	}
+	for (slot = 0; slot < UIO_SLOTS; slot++) {
+		struct uio_child *child = &uio_children[slot];
+
+		/*
+		 * Let it end by itself if it can: a secondary that is killed may hold a lock in
+		 * shared memory, which would block this process and all that come later.
+		 */
+		while (child->pid != 0 && !child->is_primary && !uio_has_ended(slot) &&
+				!nvme_expired(deadline)) {
+			uio_traffic_poll();
+			rte_delay_us_sleep(UIO_POLL_EMULATED_US);
 		}
-		if (uio_children[slot].log != NULL &&
-				(uio_children[slot].show_log || uio_settings.verbose))
+		if (child->pid != 0 && !uio_has_ended(slot)) {
+			kill(child->pid, SIGKILL);
+			/* SIGKILL ends it for sure: this wait is short. */
+			waitpid(child->pid, &child->status, 0);
+		}
+		if (child->log != NULL && (child->show_log || uio_settings.verbose))
 			uio_print_log(slot);
 		uio_forget(slot);
 	}
+}
+
+/* In a secondary. */
+
+static struct uio_peer *uio_peer;
+static const struct uio_role *uio_role;
+static char uio_device_name[PCI_PRI_STR_SIZE + 1];
+static struct rte_pci_device *uio_attached;
+static pid_t uio_parent;
+
+bool
+uio_is_orphan(void)
+{
+	return getppid() != uio_parent;
+}
+
+void
+uio_set_state(enum uio_state state)
+{
+	/* What was written before must be visible to the primary when it sees the state. */
+	rte_wmb();
+	uio_peer->state = state;
+}
+
+/* Find what the environment says that this process is: "role,slot,device,parent". */
+static int
+uio_find_role_and_peer(const char *text)
+{
+	const struct rte_memzone *mz = rte_memzone_lookup(UIO_SHARED_MZ);
+	char name[32];
+	unsigned int slot;
+	int found;
+
+	found = sscanf(text, "%31[^,],%u,%17[^,],%d", name, &slot, uio_device_name, &uio_parent);
+	uio_role = found == 4 ? uio_find_role(name) : NULL;
+	if (uio_role == NULL || slot >= UIO_SLOTS || (mz == NULL && uio_role->program == NULL)) {
+		printf(UIO_ENV_ROLE "=%s is not \"role,slot,device,parent\", or there is no memzone "
+				UIO_SHARED_MZ "\n", text);
+		return -1;
+	}
+	if (uio_role->program == NULL) {
+		uio_shared = mz->addr;
+		uio_peer = &uio_shared->peers[slot];
+	}
+	return 0;
+}
+
+static bool
+uio_accept(struct rte_pci_device *pci)
+{
+	/* With UIO_ATTACH_INIT this is before uio_role_main(). */
+	if (uio_peer == NULL && uio_find_role_and_peer(getenv(UIO_ENV_ROLE)) != 0)
+		return false;
+	if (strcmp(pci->name, uio_device_name) != 0)
+		return uio_role->all_devices;
+	uio_attached = pci;
+	/* Hotplug may attach the device again later, in another thread. */
+	if (uio_peer->state < UIO_STATE_ATTACHING)
+		uio_set_state(UIO_STATE_ATTACHING);
+	if (uio_role->kill_in_probe)
+		raise(SIGKILL);
+
+	return true;
+}
+
+/* A driver that is linked in registers before rte_eal_init(), which then attaches. */
+RTE_INIT(uio_register_before_init)
+{
+	const char *role = getenv(UIO_ENV_ROLE);
+
+	if (role != NULL && strncmp(role, "attach_init", strlen("attach_init")) == 0)
+		uio_driver_register(uio_accept, true);
+}
+
+/* Report what this process has of the device. */
+static void
+uio_report_resources(void)
+{
+	const struct rte_pci_device *pci = uio_find_pci(uio_device_name);
+	char part[64];
+
+	snprintf(part, sizeof(part), "/%s/", uio_device_name);
+	uio_peer->uio_fds = uio_count_fds("/dev/uio", uio_peer->what, sizeof(uio_peer->what));
+	uio_peer->device_fds = uio_count_fds(part, NULL, 0);
+	uio_peer->device_maps = uio_count_maps(part);
+	uio_peer->device_bars = pci != NULL ? uio_count_bars(pci) : 0;
+}
+
+static int
+uio_attach(void)
+{
+	const uint64_t start = rte_get_timer_cycles();
+	int ret = 0;
+
+	if (uio_role->attach != UIO_ATTACH_INIT) {
+		uio_driver_register(uio_accept, !uio_role->leave_unmapped);
+		if (uio_role->attach == UIO_ATTACH_HOTPLUG)
+			ret = rte_eal_hotplug_add("pci", uio_device_name, "");
+		else
+			rte_bus_probe();
+	}
+	uio_peer->attach_us = (rte_get_timer_cycles() - start) * 1000000 / rte_get_timer_hz();
+	uio_report_resources();
+	uio_set_state(uio_attached != NULL ? UIO_STATE_ATTACHED : UIO_STATE_NOT_ATTACHED);
+
+	return ret;
+}
+
+/* Wait until the primary says that this process may end. */
+static bool
+uio_wait_primary(void)
+{
+	const uint64_t deadline = uio_deadline(UIO_ABANDONED_MS);
+
+	while (uio_peer->finish == 0) {
+		if (uio_is_orphan() || nvme_expired(deadline)) {
+			printf("timed out waiting for the primary\n");
+			return false;
+		}
+		rte_delay_us_sleep(UIO_POLL_PRIMARY_US);
+	}
+	return true;
+}
+
+/* End by a signal, whatever handles it. */
+static void
+uio_end_by(int sig)
+{
+	const struct rlimit no_core = { 0, 0 };
+
+	setrlimit(RLIMIT_CORE, &no_core);
+	signal(sig, SIG_DFL);
+	raise(sig);
+}
+
+int
+uio_role_main(const char *text)
+{
+	if (uio_peer == NULL && uio_find_role_and_peer(text) != 0)
+		return UIO_EXIT_FAILED;
+	if (uio_role->program != NULL)
+		return uio_role->program(uio_role->name, uio_device_name);
+
+	if (uio_role->before != NULL && uio_role->before(uio_peer) != 0)
+		return UIO_EXIT_FAILED;
+	if (uio_attached == NULL)
+		uio_set_state(UIO_STATE_STARTED);
+	if (uio_attach() != 0)
+		return UIO_EXIT_FAILED;
+	if (uio_attached != NULL) {
+		if (uio_role->work != NULL) {
+			if (uio_role->work(uio_peer, uio_attached) != 0)
+				return UIO_EXIT_FAILED;
+			uio_report_resources();
+		}
+		uio_set_state(UIO_STATE_DONE);
+	}
+
+	if (!uio_wait_primary())
+		return UIO_EXIT_ABANDONED;
+	if (uio_role->raise != 0)
+		uio_end_by(uio_role->raise);
+	return uio_role->end != NULL ? uio_role->end() : 0;
 }

@@ -13,6 +13,10 @@
  * started again with UIO_ENV_ROLE set, attaches the device, does its part, reports in shared
  * memory, waits for uio_finish(), and exits as its role says.
  *
+ * A case is a row of a table, or a list of steps. The first step that fails decides its verdict:
+ * the steps below, from uio_expect() to uio_recovered(), do nothing once there is one, and return
+ * uio_ok(). So a case needs no branch after each step, and what must be undone is undone at its end.
+ *
  * Cases and roles come in tables. A file adds its own with UIO_REGISTER_CASES() and
  * UIO_REGISTER_ROLES(), so that a patch that changes the bus driver can bring its cases as one
  * more file.
@@ -40,15 +44,12 @@
 /** Secondaries that live at the same time. */
 #define UIO_SLOTS 8
 #define UIO_DEVICES_MAX 8
-/** A folder of devices that does not exist. */
-#define UIO_NO_SYSFS "/nonexistent"
 
 /** Settings, from the environment. */
 struct uio_settings {
-	const char *cases;    /**< comma-separated substrings of names or claims, NULL for all */
+	const char *cases;    /**< comma-separated parts of names or claims, NULL for all */
 	uint32_t repeat;      /**< secondaries in the repeat case */
 	uint32_t time_scale;  /**< factor on all deadlines */
-	uint32_t write;       /**< 1: the media may be written */
 	uint32_t undefined;   /**< 1: doorbells may be written without a defined result */
 	uint32_t verbose;     /**< 1: show the output of all secondaries */
 };
@@ -66,20 +67,20 @@ uio_deadline(uint32_t ms)
 #define UIO_QID_A 2
 #define UIO_QID_B 3
 
-/** Commands of the traffic that are in flight at a time, each with a place on the drive. */
+/** Reads of the traffic that are in flight at a time, each of a place on the drive. */
 #define UIO_DEPTH 16
-/** Index of one more place, with data that do not change while the traffic runs. */
+/** One more place, for single reads and for secondaries. */
 #define UIO_PLACE_FIXED UIO_DEPTH
 #define UIO_PLACES (UIO_DEPTH + 1)
 
-/** How far a secondary is. Later states include the earlier ones, but for the flag. */
+/** How far a secondary is. Later states include the earlier ones, but for the last. */
 enum uio_state {
 	UIO_STATE_NONE,
 	UIO_STATE_STARTED,   /**< EAL is up, nothing attached yet */
 	UIO_STATE_ATTACHING, /**< BARs are mapped, the probe has not returned */
 	UIO_STATE_ATTACHED,
 	UIO_STATE_DONE,      /**< the role did its work */
-	UIO_STATE_NOT_ATTACHED = 0x100, /**< the probe is over, without the device */
+	UIO_STATE_NOT_ATTACHED, /**< the probe is over, without the device */
 };
 
 /** One secondary, in shared memory. */
@@ -96,7 +97,7 @@ struct uio_peer {
 	int32_t device_maps;       /**< mappings of its BARs */
 	int32_t device_bars;       /**< BARs that have an address */
 	char what[256];            /**< first of those fds, or an error of the role */
-	uint64_t view[1024];       /**< of a role that reports more: struct uio_config_view */
+	uint64_t view[1024];       /**< of a role that reports more */
 };
 
 /** Shared memory, by its memzone. */
@@ -109,18 +110,18 @@ struct uio_shared {
 	struct uio_peer peers[UIO_SLOTS];
 };
 #define UIO_SHARED_MZ "pci_uio_secondary"
+extern struct uio_shared *uio_shared;
 
 /** Commands that are always in flight while secondaries attach and end: pci_uio_health.c */
 struct uio_traffic {
 	bool running;
+	bool placed;               /**< the places are chosen */
 	uint16_t depth;
 	uint16_t in_flight;
 	struct nvme_qpair qp;
-	struct nvme_mem data;      /**< a buffer for each command */
-	struct nvme_mem reference; /**< what each place must contain, and zeroes at the end */
+	struct nvme_mem data;      /**< a buffer for each command, and one for single reads */
+	struct nvme_mem reference; /**< what each place must contain */
 	uint64_t lba[UIO_PLACES];
-	uint32_t sequence;         /**< of the data that are written */
-	bool writing[UIO_DEPTH];   /**< the command in flight is a Write */
 	uint32_t reads;            /**< completed, with the right data */
 	uint64_t deadline;         /**< of the next completion */
 	uint64_t look_at_status;
@@ -138,50 +139,40 @@ struct uio_dev {
 	bool mapped;
 	bool dead;                 /**< could not be recovered: no further tries */
 	bool keeps_bus_master;     /**< this kernel does not clear the bit: exits show nothing */
-	bool placed;               /**< the places of the traffic are chosen */
-	bool written;              /**< zeroes are owed to the places */
 	char unsuitable[256];      /**< why NVMe cases are skipped, or empty */
-	char not_written[256];     /**< why nothing is written, or empty */
 	struct nvme_ctrl ctrl;
 	struct uio_traffic traffic;
 };
 
 /* Cases and roles. */
 
-/** A case needs a drive with which I/O is possible. */
-#define UIO_CASE_NVME (1u << 0)
-/** A case shows nothing where the kernel does not clear bus master. */
-#define UIO_CASE_EXIT (1u << 1)
-/** A case takes the longer, the higher uio_settings.repeat is. */
-#define UIO_CASE_REPEAT (1u << 2)
-/** The attach of the secondary must fail. */
-#define UIO_CASE_FAILS (1u << 3)
-/** The secondary is killed when it has attached. */
-#define UIO_CASE_KILL (1u << 4)
-/** Nothing may open /dev/uioX while the secondary lives. */
-#define UIO_CASE_NO_OPEN (1u << 5)
-/** A case differs from another one in how a process ends: beside a drive, not on other devices. */
-#define UIO_CASE_END (1u << 6)
-
-/** What an attach goes through. */
-enum uio_attach {
-	UIO_ATTACH_PROBE = 0, /**< rte_bus_probe() after rte_eal_init() */
-	UIO_ATTACH_INIT,      /**< rte_eal_init(), as with a driver that is linked in */
-	UIO_ATTACH_HOTPLUG,   /**< rte_eal_hotplug_add(), which asks the primary */
-};
+#define UIO_CASE_NVME (1u << 0)    /**< needs a drive with which I/O is possible */
+#define UIO_CASE_EXIT (1u << 1)    /**< shows nothing where the kernel keeps bus master */
+#define UIO_CASE_REPEAT (1u << 2)  /**< takes the longer, the higher uio_settings.repeat is */
+#define UIO_CASE_FAILS (1u << 3)   /**< the attach of the secondary must fail */
+#define UIO_CASE_KILL (1u << 4)    /**< the secondary is killed when it has attached */
+#define UIO_CASE_NO_OPEN (1u << 5) /**< nothing may open /dev/uioX while the secondary lives */
+#define UIO_CASE_END (1u << 6)     /**< differs in how a process ends: a drive is enough */
 
 /** A case: run() does it, or it is a row that says what one secondary does. */
 struct uio_case {
 	const char *name;
 	const char *claim;
 	uint32_t flags;
-	int (*run)(struct uio_dev *dev);
+	void (*run)(struct uio_dev *dev);
 	/* Without run(), a secondary attaches and ends; then come check() and uio_check(). */
 	const char *role;
 	const char *option;        /**< of EAL */
 	const char *allow;         /**< device instead of the one under test */
 	int end;                   /**< exit code, or negative signal number */
-	int (*check)(struct uio_dev *dev); /**< of uio_shared->peers[0] */
+	void (*check)(struct uio_dev *dev); /**< of uio_shared->peers[0] */
+};
+
+/** What an attach goes through. */
+enum uio_attach {
+	UIO_ATTACH_PROBE = 0, /**< rte_bus_probe() after rte_eal_init() */
+	UIO_ATTACH_INIT,      /**< rte_eal_init(), as with a driver that is linked in */
+	UIO_ATTACH_HOTPLUG,   /**< rte_eal_hotplug_add(), which asks the primary */
 };
 
 /** What a secondary does, before, after and instead of attaching. */
@@ -192,6 +183,7 @@ struct uio_role {
 	int (*work)(struct uio_peer *peer, struct rte_pci_device *pci);
 	int (*end)(void);
 	int (*program)(const char *role, const char *device); /**< instead of all: own primary */
+	int raise;                 /**< signal that ends it */
 	bool kill_in_probe;
 	bool leave_unmapped;
 	bool all_devices;          /**< attach every device that is allowed */
@@ -227,88 +219,22 @@ RTE_INIT(uio_register_##table) \
 	uio_register_table(&entry); \
 }
 
-/* Verdicts: test_pci_uio_secondary.c */
+/* Verdict of the current case: test_pci_uio_secondary.c */
 
-/** Fail the case, unless it has already; the line is "expected <...>, got <...>". */
-__rte_format_printf(2, 3)
-int uio_not_ok(const char *expected, const char *got, ...);
-/** Skip the case, for a reason that says what would let it run. */
+/** There is no verdict yet: go on. */
+bool uio_ok(void);
+/** Fail unless @p holds; the line of the verdict is "expected <...>, got <...>". */
+__rte_format_printf(3, 4)
+bool uio_expect(bool holds, const char *expected, const char *got, ...);
+/** Skip, for a reason that says what would let the case run. */
 __rte_format_printf(1, 2)
-int uio_skip(const char *reason, ...);
+bool uio_skip(const char *reason, ...);
 /** A signal that asks the test to end, or 0. */
 int uio_signal(void);
 /** Call for each device under test. */
 struct uio_dev *uio_next_device(const struct uio_dev *dev);
 
-/* Devices: pci_uio_device.c */
-
-/** Answer of the driver's remove(), in this process. */
-extern int uio_remove_answer;
-/** Register the driver; @p accept is asked about each device, its BARs mapped or not. */
-void uio_driver_register(bool (*accept)(struct rte_pci_device *pci), bool map);
-void uio_driver_unregister(void);
-/** Find the devices to test and attach them; skips the test when there is none. */
-int uio_devices_attach(struct uio_dev *devices, unsigned int *nb);
-/** The device of this name on the bus, or NULL. */
-struct rte_pci_device *uio_find_pci(const char *name);
-/** Path of a file of a device in sysfs. */
-void uio_sysfs_path(const char *device, const char *file, char *path, size_t size);
-/** Reset the device through sysfs; -1 when that is not possible. */
-int uio_sysfs_reset(const char *device);
-/** fds of this process on files whose path contains @p part; names the first in @p what. */
-int uio_count_fds(const char *part, char *what, size_t size);
-/** Mappings of this process of files whose path contains @p part. */
-int uio_count_maps(const char *part);
-/** Memory BARs of the device that have an address in this process. */
-int uio_count_bars(const struct rte_pci_device *pci);
-/** BAR that rte_pci_ioport_map() takes; a memory BAR as well, so that any device will do. */
-int uio_first_bar(const struct rte_pci_device *pci);
-/** Watch for open() of the file, from now on; -1 when that is not possible. */
-int uio_watch_opens(const char *path);
-/** Times that the file was opened since; ends the watch. -1 when it is not known. */
-int uio_count_opens(int watch);
-/** COMMAND as read through sysfs, -1 if that fails. */
-int uio_command_sysfs(const char *device);
-/** Put the bus master and INTx disable bits back as found, through sysfs. */
-int uio_command_restore(struct uio_dev *dev);
-
-/* What a healthy device is: pci_uio_health.c */
-
-/** Make the device ready for a case, recovering it if need be; fails the case otherwise. */
-int uio_ready(struct uio_dev *dev);
-/** The recovery that an application can do: bus master, controller reset, new queues. */
-int uio_recover(struct uio_dev *dev);
-/** Nothing needs a recovery. Says in @p why what does. */
-bool uio_is_healthy(struct uio_dev *dev, char *why, size_t size);
-/** Bus master set, no fatal status, commands and reads complete, on old and new queues. */
-int uio_check(struct uio_dev *dev);
-/** Bus master set, as seen through sysfs and through the bus. */
-int uio_check_bus_master(struct uio_dev *dev);
-/** Stop the controller and unmap the device: this process does not have it any more. */
-int uio_unmap(struct uio_dev *dev);
-/** Map the device again; the next uio_ready() makes it work. */
-int uio_remap(struct uio_dev *dev);
-/** Read the fixed place on a queue pair and check the data; ctrl.error tells what failed. */
-int uio_read(struct uio_dev *dev, struct nvme_qpair *qp);
-/** Take completions of the traffic of all devices, check the data, send the next commands. */
-void uio_traffic_poll(void);
-/** Wait until nothing is in flight, and send nothing more. */
-int uio_traffic_stop(struct uio_dev *dev);
-/** Fail the case for ctrl.error, after which queues are in an unknown state. */
-int uio_io_failed(struct uio_dev *dev, const char *expected);
-/** What a run could not restore, and how to repair it; no other run may start before. */
-extern char uio_owed[512];
-/** Leave the device as it was found, or fail the case and say how to repair. */
-int uio_release(struct uio_dev *dev);
-/** From a signal handler: stop the controllers, as far as a register write can. */
-void uio_emergency_stop(void);
-
 /* Secondaries: pci_uio_process.c */
-
-extern struct uio_shared *uio_shared;
-/** Get the shared memory, in a primary. */
-int uio_shared_reserve(void);
-void uio_shared_free(void);
 
 /** Arguments of uio_spawn() beside the role; zeroes are good defaults. */
 struct uio_spawn_args {
@@ -320,47 +246,118 @@ struct uio_spawn_args {
 };
 
 /** Start a secondary in a slot. */
-int uio_spawn(struct uio_dev *dev, unsigned int slot, const char *role,
+bool uio_spawn(struct uio_dev *dev, unsigned int slot, const char *role,
 		const struct uio_spawn_args *args);
-/** Wait for a state, with traffic; fails the case if it does not come. */
-int uio_wait_state(struct uio_dev *dev, unsigned int slot, enum uio_state state);
+/** Wait for a state, with traffic. */
+bool uio_wait_state(unsigned int slot, enum uio_state state);
 /** uio_spawn() and uio_wait_state(). */
-int uio_start(struct uio_dev *dev, unsigned int slot, const char *role,
+bool uio_start(struct uio_dev *dev, unsigned int slot, const char *role,
 		const struct uio_spawn_args *args, enum uio_state state);
-/** Let a secondary end. */
-void uio_finish(unsigned int slot);
-void uio_kill(unsigned int slot, int sig);
-/** From a signal handler: SIGKILL to all secondaries. */
-void uio_kill_all(void);
+/** Fail if anything has opened /dev/uioX since a secondary was started. */
+bool uio_expect_no_open(unsigned int slot);
 /**
  * Wait until a secondary has ended, with traffic; fails the case if it ends otherwise, or if too
  * few reads have completed while it lived.
  * @param end
  *   Exit code, or negative signal number.
  */
-int uio_wait_end(struct uio_dev *dev, unsigned int slot, int end);
-/** uio_finish() and uio_wait_end(). */
-int uio_end(struct uio_dev *dev, unsigned int slot, int end);
-/** Start, wait until the role has done its work, let it end, wait for that. */
-int uio_run_secondary(struct uio_dev *dev, const char *role, int end);
+bool uio_wait_end(unsigned int slot, int end);
+/** Let a secondary end, and wait for that. */
+bool uio_end(unsigned int slot, int end);
+/** Start, wait until the role has done its work, let it end with exit code 0. */
+bool uio_run_secondary(struct uio_dev *dev, const char *role);
+/** Fail unless the output of a secondary has a line with all three. */
+bool uio_expect_output(unsigned int slot, const char *first, const char *second,
+		const char *third);
+
+/* These work with any verdict. */
+
+/** Get the shared memory, in a primary. */
+bool uio_shared_reserve(void);
+void uio_shared_free(void);
+/** Let a secondary end. */
+void uio_finish(unsigned int slot);
+void uio_kill(unsigned int slot, int sig);
+/** From a signal handler: SIGKILL to all secondaries. */
+void uio_kill_all(void);
 /** Wait with traffic; false at the deadline, or when a signal asks the test to end. */
 bool uio_pause(uint64_t deadline);
-/** Whether a line of the output of a secondary contains all three. */
-bool uio_output_has(unsigned int slot, const char *first, const char *second, const char *third);
-/** Wait until it contains @p text, with traffic; false when the process ends or hangs before. */
+/** Wait until the output has a text, if any, with traffic; false when the process ends before. */
 bool uio_wait_output(unsigned int slot, const char *text);
-/** Show the output of a secondary when the case is over. */
-void uio_show_output(unsigned int slot);
 pid_t uio_pid(unsigned int slot);
-/** End the secondaries that still run; print the output of those of uio_show_output(). */
+/** End the secondaries that still run; print the output of those that failed the case. */
 void uio_reap(void);
 
-/* In a secondary: pci_uio_secondary.c */
+/* In a secondary. */
 
 int uio_role_main(const char *text);
 /** Set the state, after everything that was written before. */
 void uio_set_state(enum uio_state state);
 /** The process that started this one has ended. */
 bool uio_is_orphan(void);
+
+/* What a healthy device is: pci_uio_health.c */
+
+/** Make the device ready for a case, recovering it if need be. */
+bool uio_ready(struct uio_dev *dev);
+/** Bus master set, no fatal status, commands and reads complete, on old and new queues. */
+bool uio_check(struct uio_dev *dev);
+/** Bus master set, as seen through sysfs and through the bus. */
+bool uio_check_bus_master(struct uio_dev *dev);
+/** Stop the controller and unmap the device: this process does not have it any more. */
+bool uio_unmap(struct uio_dev *dev);
+/** Fail if @p ret, of a verb of nvme_ctrl.h, is not 0; a recovery follows. */
+bool uio_expect_io(struct uio_dev *dev, int ret, const char *expected);
+bool uio_create_queue(struct uio_dev *dev, struct nvme_qpair *qp, uint16_t qid);
+bool uio_delete_queue(struct uio_dev *dev, struct nvme_qpair *qp);
+/** Recover, as a step of a case. */
+bool uio_recovered(struct uio_dev *dev);
+
+/* These work with any verdict. */
+
+/** Map the device again; the next uio_ready() makes it work. */
+bool uio_remap(struct uio_dev *dev);
+/** The recovery that an application can do: bus master, controller reset, new queues. */
+int uio_recover(struct uio_dev *dev);
+/** Nothing needs a recovery. Says in @p why what does. */
+bool uio_is_healthy(struct uio_dev *dev, char *why, size_t size);
+/** Take completions of the traffic of all devices, check the data, send the next commands. */
+void uio_traffic_poll(void);
+/** Wait until nothing is in flight, and send nothing more. */
+int uio_traffic_stop(struct uio_dev *dev);
+/** Leave the device as it was found, or fail the case and say how to repair. */
+bool uio_release(struct uio_dev *dev);
+/** From a signal handler: stop the controllers, as far as a register write can. */
+void uio_emergency_stop(void);
+
+/* Devices: pci_uio_device.c */
+
+/** Answer of the driver's remove(), in this process. */
+extern int uio_remove_answer;
+/** Register the driver; @p accept is asked about each device, its BARs mapped or not. */
+void uio_driver_register(bool (*accept)(struct rte_pci_device *pci), bool map);
+void uio_driver_unregister(void);
+/** Find the devices to test and attach them; skips the test when there is none. */
+bool uio_devices_attach(struct uio_dev *devices, unsigned int *nb);
+/** The device of this name on the bus, or NULL. */
+struct rte_pci_device *uio_find_pci(const char *name);
+/** Path of a file of a device in sysfs. */
+void uio_sysfs_path(const char *device, const char *file, char *path, size_t size);
+/** First line of a file of a device in sysfs; false, and an empty line, if there is none. */
+bool uio_sysfs_read(const char *device, const char *file, char *line, size_t size);
+/** Reset the device through sysfs; -1 when that is not possible. */
+int uio_sysfs_reset(const char *device);
+/** fds of this process on files whose path contains @p part; names the first in @p what. */
+int uio_count_fds(const char *part, char *what, size_t size);
+/** Mappings of this process of files whose path contains @p part. */
+int uio_count_maps(const char *part);
+/** Memory BARs of the device that have an address in this process. */
+int uio_count_bars(const struct rte_pci_device *pci);
+/** BAR that rte_pci_ioport_map() takes; a memory BAR as well, so that any device will do. */
+int uio_first_bar(const struct rte_pci_device *pci);
+/** COMMAND as read through sysfs, -1 if that fails. */
+int uio_command_sysfs(const char *device);
+/** Put the bus master and INTx disable bits back as found, through sysfs. */
+int uio_command_restore(struct uio_dev *dev);
 
 #endif /* PCI_UIO_TEST_H */

@@ -12,10 +12,9 @@
  *
  * Run as root with hugepages, on drives bound to uio_pci_generic, each of which is named with -a:
  *   dpdk-test -l 0-1 --iova-mode=pa -a <BDF> pci_uio_secondary_autotest
- * The drives are reset. Nothing is written to them unless PCI_UIO_SECONDARY_WRITE=1 and they are
- * blank, and they are blank again at the end. The controllers are left disabled, bus master and
+ * The drives are reset, and never written to. The controllers are left disabled, bus master and
  * INTx disable as they were found; what could not be restored fails the test.
- * The environment variables are those of uio_settings_known[].
+ * The environment variables are those of uio_settings_read().
  *
  * There is a suite for each device. Beside the report of the suite runner, each verdict is one line
  * of the Test Anything Protocol, with what was expected and what was seen.
@@ -42,22 +41,6 @@
 
 struct uio_settings uio_settings;
 
-/* What may be set. A number has a range; the list of cases has none. */
-static const struct uio_setting {
-	const char *name;
-	uint32_t *value;
-	uint32_t min, max, initial;
-	const char *help;
-} uio_settings_known[] = {
-	{ "CASES", NULL, 0, 0, 0, "run only cases with one of these in name or claim (a,b,...)" },
-	{ "REPEAT", &uio_settings.repeat, 1, 1000000, 100, "secondaries in the repeat case" },
-	{ "TIME_SCALE", &uio_settings.time_scale, 1, 1000, 1, "factor on all deadlines" },
-	{ "WRITE", &uio_settings.write, 0, 1, 0, "1: write to drives, if they are blank" },
-	{ "UNDEFINED", &uio_settings.undefined, 0, 1, 0,
-		"1: write doorbells without a defined result to drives that are not QEMU's" },
-	{ "VERBOSE", &uio_settings.verbose, 0, 1, 0, "1: show the output of all secondaries" },
-};
-
 /* A case on a device. */
 struct uio_item {
 	const struct uio_case *c;
@@ -72,80 +55,47 @@ static TAILQ_HEAD(, uio_case_table) uio_tables = TAILQ_HEAD_INITIALIZER(uio_tabl
 static struct uio_dev uio_devices[UIO_DEVICES_MAX];
 static unsigned int uio_devices_nb;
 
-static char uio_why[640]; /* of the verdict of the current case */
+static int uio_verdict; /* TEST_SUCCESS: none yet */
+static char uio_why[640];
 static const struct uio_case *uio_current;
 static unsigned int uio_passed, uio_failed, uio_skipped;
 static volatile sig_atomic_t uio_signal_number;
 
-static int
-uio_settings_help(const char *wrong)
+/* Read a number from the environment; a wrong one is as a name that is not known. */
+static uint32_t
+uio_setting(const char *name, uint32_t min, uint32_t max, uint32_t initial, unsigned int *known)
 {
-	size_t i;
+	const char *text = getenv(name);
+	char *end = NULL;
+	const unsigned long number = text != NULL ? strtoul(text, &end, 10) : initial;
 
-	printf("# %s: not valid; settings are:\n", wrong);
-	for (i = 0; i < RTE_DIM(uio_settings_known); i++) {
-		const struct uio_setting *s = &uio_settings_known[i];
-
-		printf("#   " UIO_ENV "%-11s %s", s->name, s->help);
-		if (s->value != NULL)
-			printf(" (%u to %u, default %u)", s->min, s->max, s->initial);
-		printf("\n");
-	}
-	return -1;
+	*known += text != NULL && end != text && *end == '\0' && number >= min && number <= max;
+	return number;
 }
 
-/* Read one "PREFIX_NAME=value" of the environment. */
-static int
-uio_setting_read(const char *env)
-{
-	const char *name = env + strlen(UIO_ENV);
-	const size_t len = strcspn(name, "=");
-	const struct uio_setting *s = NULL;
-	unsigned long number;
-	char *end;
-	size_t i;
-
-	if (strncmp(env, UIO_ENV_ROLE "=", strlen(UIO_ENV_ROLE "=")) == 0)
-		return 0;
-	for (i = 0; i < RTE_DIM(uio_settings_known); i++) {
-		if (strlen(uio_settings_known[i].name) == len &&
-				strncmp(uio_settings_known[i].name, name, len) == 0)
-			s = &uio_settings_known[i];
-	}
-	/* A misspelt name would otherwise silently do nothing. */
-	if (s == NULL)
-		return uio_settings_help(env);
-	if (s->value == NULL) {
-		uio_settings.cases = NULL;
-		if (strlen(name) > len + 1)
-			uio_settings.cases = &name[len + 1];
-		return 0;
-	}
-	errno = 0;
-	number = strtoul(name + len + 1, &end, 10);
-	if (errno != 0 || end == name + len + 1 || *end != '\0' || number < s->min ||
-			number > s->max)
-		return uio_settings_help(env);
-	*s->value = number;
-
-	return 0;
-}
-
-static int
+static bool
 uio_settings_read(void)
 {
+	unsigned int known, given = 0;
 	size_t i;
 
-	for (i = 0; i < RTE_DIM(uio_settings_known); i++) {
-		if (uio_settings_known[i].value != NULL)
-			*uio_settings_known[i].value = uio_settings_known[i].initial;
-	}
-	for (i = 0; environ[i] != NULL; i++) {
-		if (strncmp(environ[i], UIO_ENV, strlen(UIO_ENV)) == 0 &&
-				uio_setting_read(environ[i]) != 0)
-			return -1;
-	}
-	return 0;
+	uio_settings.cases = getenv(UIO_ENV "CASES");
+	known = uio_settings.cases != NULL;
+	if (known && uio_settings.cases[0] == '\0')
+		uio_settings.cases = NULL;
+	uio_settings.repeat = uio_setting(UIO_ENV "REPEAT", 1, 1000000, 100, &known);
+	uio_settings.time_scale = uio_setting(UIO_ENV "TIME_SCALE", 1, 1000, 1, &known);
+	uio_settings.undefined = uio_setting(UIO_ENV "UNDEFINED", 0, 1, 0, &known);
+	uio_settings.verbose = uio_setting(UIO_ENV "VERBOSE", 0, 1, 0, &known);
+	for (i = 0; environ[i] != NULL; i++)
+		given += strncmp(environ[i], UIO_ENV, strlen(UIO_ENV)) == 0 &&
+			strncmp(environ[i], UIO_ENV_ROLE "=", strlen(UIO_ENV_ROLE "=")) != 0;
+	/* A misspelt name would otherwise silently do nothing. */
+	if (given != known)
+		printf("# " UIO_ENV "* in the environment: not valid; there are CASES (parts of "
+				"names or claims), REPEAT (1 to 1000000), TIME_SCALE (1 to 1000), "
+				"UNDEFINED, VERBOSE (0 or 1)\n");
+	return given == known;
 }
 
 void
@@ -192,34 +142,51 @@ uio_signal(void)
 	return uio_signal_number;
 }
 
-int
-uio_not_ok(const char *expected, const char *got, ...)
+bool
+uio_ok(void)
+{
+	return uio_verdict == TEST_SUCCESS;
+}
+
+bool
+uio_expect(bool holds, const char *expected, const char *got, ...)
 {
 	va_list ap;
 	int len;
 
 	/* The first failure is the cause of those that follow. */
-	if (uio_why[0] != '\0')
-		return TEST_FAILED;
+	if (holds || !uio_ok())
+		return uio_ok();
+	uio_verdict = TEST_FAILED;
 	len = snprintf(uio_why, sizeof(uio_why), "expected %s, got ", expected);
 	va_start(ap, got);
 	if (len < (int)sizeof(uio_why))
 		vsnprintf(uio_why + len, sizeof(uio_why) - len, got, ap);
 	va_end(ap);
 
-	return TEST_FAILED;
+	return false;
 }
 
-int
+bool
 uio_skip(const char *reason, ...)
 {
 	va_list ap;
 
+	if (!uio_ok())
+		return false;
+	uio_verdict = TEST_SKIPPED;
 	va_start(ap, reason);
 	vsnprintf(uio_why, sizeof(uio_why), reason, ap);
 	va_end(ap);
 
-	return TEST_SKIPPED;
+	return false;
+}
+
+static void
+uio_no_verdict(void)
+{
+	uio_verdict = TEST_SUCCESS;
+	uio_why[0] = '\0';
 }
 
 static void
@@ -259,78 +226,64 @@ uio_handle_signals(bool take)
 }
 
 /* Run the secondary of a row. The kernel counts opens of /dev/uioX that no process admits. */
-static int
+static void
 uio_run_row(const struct uio_case *c, struct uio_dev *dev)
 {
 	const struct uio_spawn_args args = { .option = c->option, .allow = c->allow };
-	const int watch = uio_watch_opens(dev->uio_path);
-	int opens, ret;
 
-	ret = uio_start(dev, 0, c->role, &args, c->flags & UIO_CASE_FAILS ?
-			UIO_STATE_NOT_ATTACHED : UIO_STATE_DONE);
-	if (ret == TEST_SUCCESS && (c->flags & UIO_CASE_KILL))
+	if (uio_start(dev, 0, c->role, &args, c->flags & UIO_CASE_FAILS ?
+			UIO_STATE_NOT_ATTACHED : UIO_STATE_DONE) && (c->flags & UIO_CASE_KILL))
 		uio_kill(0, SIGKILL);
-	else
-		uio_finish(0);
-	if (ret == TEST_SUCCESS)
-		ret = uio_wait_end(dev, 0, c->end);
-	opens = uio_count_opens(watch);
-	if (ret == TEST_SUCCESS && c->check != NULL)
-		ret = c->check(dev);
-	if (ret == TEST_SUCCESS && (c->flags & UIO_CASE_NO_OPEN) && opens != 0)
-		ret = uio_not_ok("no open() of /dev/uio*", "%d of %s", opens, dev->uio_path);
-
-	return ret == TEST_SUCCESS ? uio_check(dev) : ret;
+	uio_end(0, c->end);
+	if (c->check != NULL)
+		c->check(dev);
+	if (c->flags & UIO_CASE_NO_OPEN)
+		uio_expect_no_open(0);
+	uio_check(dev);
 }
 
-static int
-uio_case_release(struct uio_dev *dev)
+static void
+uio_run_release(struct uio_dev *dev)
 {
-	const int ret = uio_release(dev);
-
-	if (ret == TEST_SUCCESS && uio_passed == 0 && uio_signal_number == 0)
-		return uio_skip("nothing was tested");
-	return ret;
+	uio_release(dev);
+	if (uio_passed == 0 && uio_signal_number == 0)
+		uio_skip("nothing was tested");
 }
 
 /* Of each device, after all others. */
 static const struct uio_case uio_release_case = {
-	.name = "release", .run = uio_case_release,
+	.name = "release", .run = uio_run_release,
 	.claim = "the device is left as it was found",
 };
 
 /* Run a case, if it can be run. What it left broken counts against it, and is recovered. */
-static int
+static void
 uio_attempt(const struct uio_case *c, struct uio_dev *dev)
 {
 	char state[320];
-	int ret;
 
-	if (uio_signal_number != 0)
-		return uio_skip("signal %d ended the test", (int)uio_signal_number);
 	if ((c->flags & UIO_CASE_NVME) && dev->unsuitable[0] != '\0')
-		return uio_skip("%s", dev->unsuitable);
+		uio_skip("%s", dev->unsuitable);
 	if ((c->flags & UIO_CASE_EXIT) && dev->keeps_bus_master)
-		return uio_skip("this kernel does not clear bus master when %s is closed",
-				dev->uio_path);
-
-	ret = uio_ready(dev);
-	if (ret == TEST_SUCCESS)
-		ret = c->run != NULL ? c->run(dev) : uio_run_row(c, dev);
+		uio_skip("this kernel does not clear bus master when %s is closed", dev->uio_path);
+	if (!uio_ok() || !uio_ready(dev))
+		return;
+	if (c->run != NULL)
+		c->run(dev);
+	else
+		uio_run_row(c, dev);
 	uio_reap();
-	if (uio_signal_number != 0)
-		return uio_skip("signal %d ended the test", (int)uio_signal_number);
-	if (dev->dead || (uio_is_healthy(dev, state, sizeof(state)) && ret != TEST_FAILED))
-		return ret;
-	if (ret == TEST_SKIPPED)
-		uio_why[0] = '\0';
-	if (ret != TEST_FAILED)
-		ret = uio_not_ok("a device that works after the case", "%s", state);
+	if (!dev->mapped && !dev->dead && uio_remap(dev))
+		uio_ready(dev);
+	if (uio_signal_number != 0 || dev->dead ||
+			(uio_is_healthy(dev, state, sizeof(state)) && uio_verdict != TEST_FAILED))
+		return;
+	if (uio_verdict == TEST_SKIPPED)
+		uio_no_verdict();
+	uio_expect(false, "a device that works after the case", "%s", state);
 	printf("# %s: recovering: %s\n", dev->name, state);
-	if (dev->mapped && uio_recover(dev) != 0)
+	if (uio_recover(dev) != 0)
 		dev->dead = true;
-
-	return ret;
 }
 
 /* One case of a suite, and its line. */
@@ -338,34 +291,36 @@ static int
 uio_run_case(const void *data)
 {
 	const struct uio_item *item = data;
+	const struct uio_case *c = item->c;
 	const unsigned int number = uio_passed + uio_failed + uio_skipped + 1;
 	char on[32] = "";
-	int ret;
 
 	/* Of several devices, the line says which. */
 	if (uio_devices_nb > 1)
 		snprintf(on, sizeof(on), " [%s]", item->dev->name);
-	uio_why[0] = '\0';
-	uio_current = item->c;
-	alarm((UIO_WATCHDOG_S + (item->c->flags & UIO_CASE_REPEAT ? 2 * uio_settings.repeat : 0)) *
+	uio_no_verdict();
+	uio_current = c;
+	alarm((UIO_WATCHDOG_S + (c->flags & UIO_CASE_REPEAT ? 2 * uio_settings.repeat : 0)) *
 			uio_settings.time_scale);
-	ret = item->c == &uio_release_case ? uio_case_release(item->dev) :
-		uio_attempt(item->c, item->dev);
+	if (c == &uio_release_case)
+		c->run(item->dev);
+	else if (uio_signal_number == 0)
+		uio_attempt(c, item->dev);
+	if (c != &uio_release_case && uio_signal_number != 0) {
+		uio_no_verdict();
+		uio_skip("signal %d ended the test", (int)uio_signal_number);
+	}
 	alarm(0);
 
-	if (ret == TEST_SUCCESS) {
-		uio_passed++;
-		printf("ok %u - %s%s\n", number, item->c->claim, on);
-	} else if (ret == TEST_SKIPPED) {
-		uio_skipped++;
-		printf("ok %u - %s%s # SKIP %s\n", number, item->c->claim, on, uio_why);
-	} else {
-		uio_failed++;
-		printf("not ok %u - %s%s: %s\n", number, item->c->claim, on, uio_why);
-	}
+	uio_passed += uio_verdict == TEST_SUCCESS;
+	uio_failed += uio_verdict == TEST_FAILED;
+	uio_skipped += uio_verdict == TEST_SKIPPED;
+	printf("%sok %u - %s%s%s%s\n", uio_verdict == TEST_FAILED ? "not " : "", number, c->claim,
+			on, uio_verdict == TEST_SKIPPED ? " # SKIP " :
+			uio_verdict == TEST_FAILED ? ": " : "", uio_why);
 	fflush(stdout);
 
-	return ret;
+	return uio_verdict;
 }
 
 static bool
@@ -507,17 +462,13 @@ static void
 uio_print_base(struct uio_dev *dev)
 {
 	const struct uio_peer *peer = &uio_shared->peers[0];
-	int ret;
 
-	ret = uio_ready(dev);
-	if (ret == TEST_SUCCESS)
-		ret = uio_run_secondary(dev, "return", 0);
-	if (ret != TEST_SUCCESS)
-		printf("# base: not known, %s\n", uio_why);
-	else
+	if (uio_ready(dev) && uio_run_secondary(dev, "return"))
 		printf("# base: a secondary %s /dev/uio*; COMMAND after its end: 0x%04x\n",
 				peer->uio_fds > 0 ? "opens" : "does not open",
 				uio_command_sysfs(dev->name));
+	else
+		printf("# base: not known, %s\n", uio_why);
 	uio_reap();
 	fflush(stdout);
 }
@@ -529,34 +480,26 @@ test_pci_uio_secondary(void)
 	unsigned int d;
 	int ret;
 
-	if (uio_settings_read() != 0)
+	if (!uio_settings_read())
 		return TEST_FAILED;
 	if (role != NULL)
 		return uio_role_main(role);
-	if (uio_owed[0] != '\0') {
-		printf("# not after a run that could not restore a drive: %s\n", uio_owed);
-		return TEST_FAILED;
-	}
 
-	uio_why[0] = '\0';
+	uio_no_verdict();
 	uio_signal_number = 0;
 	uio_handle_signals(true);
-	ret = uio_devices_attach(uio_devices, &uio_devices_nb);
-	if (ret == TEST_SUCCESS)
-		ret = uio_shared_reserve();
-	if (ret == TEST_SUCCESS) {
+	if (uio_devices_attach(uio_devices, &uio_devices_nb) && uio_shared_reserve()) {
 		for (d = 0; d < uio_devices_nb; d++)
 			uio_print_device(&uio_devices[d]);
 		uio_print_base(&uio_devices[0]);
 		ret = uio_run_all();
-	} else if (ret == TEST_SKIPPED) {
-		printf("1..0 # SKIP %s\n", uio_why);
 	} else {
-		printf("# %s\n", uio_why);
+		ret = uio_verdict;
+		printf(ret == TEST_SKIPPED ? "1..0 # SKIP %s\n" : "# %s\n", uio_why);
 	}
 	for (d = 0; d < uio_devices_nb; d++) {
-		uio_why[0] = '\0';
-		if (uio_devices[d].mapped && uio_release(&uio_devices[d]) != TEST_SUCCESS) {
+		uio_no_verdict();
+		if (uio_devices[d].mapped && !uio_release(&uio_devices[d])) {
 			printf("# %s\n", uio_why);
 			ret = TEST_FAILED;
 		}

@@ -6,6 +6,7 @@
 import contextlib
 import errno
 import fcntl
+import filecmp
 import functools
 import os
 import pathlib
@@ -300,9 +301,22 @@ def replace_file(path, data, mode=None):
     return True
 
 
+def same_content(one, other):
+    """Whether two folders have the same files and links."""
+    names, others = ({path.relative_to(top): path for path in top.rglob("*")}
+                     for top in (one, other))
+    return names.keys() == others.keys() and all(
+        os.readlink(path) == os.readlink(others[name]) if path.is_symlink()
+        and others[name].is_symlink() else path.is_dir() or filecmp.cmp(path, others[name])
+        for name, path in names.items())
+
+
 @contextlib.contextmanager
-def fresh_dir(path):
-    """Fill a folder under a temporary name; it takes the place of `path` only when complete."""
+def fresh_dir(path, keep_same=False):
+    """Fill a folder under a temporary name; it takes the place of `path` only when complete.
+
+    keep_same: leave `path` alone, since others may be reading it, if it has the same content.
+    """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = pathlib.Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
@@ -310,6 +324,8 @@ def fresh_dir(path):
     try:
         os.chmod(staging, 0o755)
         yield staging
+        if keep_same and path.is_dir() and same_content(staging, path):
+            return
         with interrupts_held():
             if path.exists():
                 os.rename(path, old)

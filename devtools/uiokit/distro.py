@@ -7,15 +7,20 @@ import contextlib
 import importlib
 import os
 import pathlib
+import platform
 import re
 import shutil
 import sys
+import tempfile
 import time
 
 from . import common, process
 
 _LISTS_MAX_AGE = 24 * 3600
 _PYTHON_MODULES = "/usr/lib/python3/dist-packages"
+
+# Suites of the distribution whose packages the lab can use beside those of the machine's own.
+SUITES = ("bookworm", "bookworm-backports", "trixie")
 
 
 def need(programs):
@@ -75,22 +80,55 @@ def python_module(name, package):
                                 f"installed: install it for {sys.executable}")
 
 
-def apt_get(*args, cwd=None):
-    """Run apt-get in the private state and return what it printed."""
-    return _apt("apt-get", *args, cwd=cwd)
+def apt_get(*args, cwd=None, suite=None):
+    """Run apt-get in the private state and return what it printed; prefer packages of a suite."""
+    return _apt("apt-get", *args, cwd=cwd, suite=suite)
 
 
-def apt_cache(*args):
-    """Run apt-cache in the private state and return what it printed."""
-    return _apt("apt-cache", *args)
+def apt_cache(*args, suite=None):
+    """Run apt-cache in the private state and return what it printed; see apt_get()."""
+    return _apt("apt-cache", *args, suite=suite)
 
 
-def machine_sources(etc=pathlib.Path("/etc/apt"), codename=None):
+def depending(packages, wanted, suite=None):
+    """These packages and all that they depend on, of those whose names the pattern matches.
+
+    A generator, so that nothing is fetched before the names are used.
+    """
+    found, new = set(), set(packages)
+    while new:
+        found |= new
+        listed = apt_cache("depends", "--important", *sorted(new), suite=suite)
+        new = set(re.findall(rf"(?m)^ *\|?(?:Pre)?Depends: ({wanted})$", listed)) - found
+    yield from sorted(found)
+
+
+def unpacked(name, packages, suite=None):
+    """A folder of the build directory with packages unpacked, which are not installed.
+
+    They are fetched once. `packages` is not looked into when the folder is there.
+    """
+    folder = common.build_dir() / name
+    with common.locked(folder.with_name(f"{name}.lock"), f"fetching {name}"):
+        if not folder.is_dir():
+            need({"dpkg-deb": "dpkg"})
+            with common.step(f"fetching {name}"), \
+                    tempfile.TemporaryDirectory(dir=folder.parent, prefix="download-") as download:
+                apt_get("download", *packages, cwd=download, suite=suite)
+                with common.fresh_dir(folder) as staging:
+                    for package in pathlib.Path(download).glob("*.deb"):
+                        process.run(["dpkg-deb", "-x", package, staging])
+    return folder
+
+
+def machine_sources(etc=pathlib.Path("/etc/apt"), codename=None, suite=None):
     """The machine's own sources of its distribution, with source packages, as deb822 text.
 
     Third-party sources are left out: they may be unreachable, or lack source packages.
+    suite: take the packages of this suite from the same mirrors; the distribution's keys stay.
     """
-    codename = codename or os_release().get("VERSION_CODENAME", "")
+    codename = codename or platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    release = (suite or codename).split("-")[0]
     stanzas = []
     for path in sorted([*etc.glob("*.sources"), *etc.glob("sources.list.d/*.sources")]):
         text = re.sub(r"(?m)^#.*\n?", "", path.read_text(errors="replace"))
@@ -102,8 +140,8 @@ def machine_sources(etc=pathlib.Path("/etc/apt"), codename=None):
         for line in path.read_text(errors="replace").splitlines():
             match = re.match(r"deb\s+(?:\[(.*?)\]\s+)?(\S+)\s+(\S+)\s+([^#]+)", line)
             if match:
-                options, uri, suite, components = match.groups()
-                stanza = {"types": "deb", "uris": uri, "suites": suite, "components": components}
+                options, uri, suites, components = match.groups()
+                stanza = {"types": "deb", "uris": uri, "suites": suites, "components": components}
                 for option in (options or "").split():
                     key, _, value = option.partition("=")
                     names = {"arch": "architectures", "signed-by": "signed-by",
@@ -113,50 +151,47 @@ def machine_sources(etc=pathlib.Path("/etc/apt"), codename=None):
                 stanzas.append(stanza)
     kept = []
     for stanza in stanzas:
-        suites = [suite for suite in stanza.get("suites", "").split()
-                  if suite.split("-")[0] in (codename, "stable", "testing", "unstable", "sid")]
+        suites = [one for one in stanza.get("suites", "").split()
+                  if one.split("-")[0] in (codename, "stable", "testing", "unstable", "sid")]
         if (suites and "deb" in stanza.get("types", "").split()
                 and "main" in stanza.get("components", "").split()
                 and stanza.get("enabled", "yes").lower() not in ("no", "false")):
-            stanza.update(types="deb deb-src", suites=" ".join(suites))
+            if suite not in (None, release) and codename in suites:
+                suites.append(suite)
+            stanza.update(types="deb deb-src", suites=" ".join(
+                re.sub(f"^{codename}\\b", release, one) for one in suites))
             kept.append("\n".join(f"{key.title()}: {value}" for key, value in stanza.items()))
     return "\n\n".join(kept) + "\n" if kept else ""
 
 
-def os_release(path="/etc/os-release"):
-    """/etc/os-release as a dict; empty where there is none."""
-    try:
-        text = pathlib.Path(path).read_text(errors="replace")
-    except OSError:
-        return {}
-    return {key: value.strip('"') for key, value in re.findall(r"(?m)^(\w+)=(.*)$", text)}
-
-
 def refresh_lists():
     """Have the next use of apt fetch the package lists, however old they are."""
-    (common.build_dir("apt") / "updated").unlink(missing_ok=True)
+    for stamp in common.build_dir().glob("apt*/updated"):
+        stamp.unlink(missing_ok=True)
 
 
-def _apt(program, *args, cwd=None):
+def _apt(program, *args, cwd=None, suite=None):
     if shutil.which(program) is None:
         raise common.Infrastructure(
             f"no {program} here: give a DPDK tree with --dpdk PATH and a kernel with --kernel PATH")
-    sources = machine_sources()
+    if suite == platform.freedesktop_os_release().get("VERSION_CODENAME"):
+        suite = None
+    sources = machine_sources(suite=suite)
     if not sources:
         raise common.Infrastructure(
             "no package source of this distribution's main section in /etc/apt: "
             "give a DPDK tree with --dpdk PATH and a kernel with --kernel PATH")
-    state = common.build_dir("apt")
+    state = common.build_dir("apt" if suite is None else f"apt-{suite}")
     with common.locked(state / "lock", "fetching packages"):
         env = dict(os.environ, APT_CONFIG=str(state / "apt.conf"), LC_ALL="C.UTF-8")
-        _update(state, sources, env)
+        _update(state, sources, env, suite)
         return process.run([program, *args], cwd=cwd, env=env).stdout
 
 
-def _update(state, sources, env):
+def _update(state, sources, env, suite):
     """Set the private apt state up, and fetch the package lists if they are old."""
-    lists = common.build_dir("apt", "state", "lists")
-    common.build_dir("apt", "cache", "archives", "partial")
+    lists = common.build_dir(state.name, "state", "lists")
+    common.build_dir(state.name, "cache", "archives", "partial")
     changed = common.replace_file(state / "sources.list.d" / "machine.sources", sources)
     common.replace_file(state / "apt.conf", "\n".join([
         f'Dir::State "{state}/state";',
@@ -166,6 +201,8 @@ def _update(state, sources, env):
         f'Dir::Etc::SourceParts "{state}/sources.list.d";',
         # The build directory may be closed to apt's own user.
         'APT::Sandbox::User "root";',
+        # apt prefers backports only if told so.
+        f'APT::Default-Release "{suite}";' if "-" in (suite or "") else "",
         'Acquire::Languages "none";', ""]))
     stamp = state / "updated"
     if changed or not stamp.exists() or time.time() - stamp.stat().st_mtime > _LISTS_MAX_AGE:

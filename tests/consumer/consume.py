@@ -11,6 +11,7 @@ uio-doctor and dpdk-telemetry.py must report which process has the device and wh
 import argparse
 import os
 import pathlib
+import shutil
 
 from uiokit import common, distro, process
 from uiokit.cli import arguments
@@ -94,6 +95,9 @@ SAID = {
     "another mount of sysfs": (
         ["at risk: primary process"],
         ["in another mount of sysfs", "healthy: primary process"]),
+    "a primary with a read-only sysfs tries to attach, as in a container": (
+        ["[exit 1]", "COMMAND 0x0103", "lost: bus mastering is OFF"],
+        ["Read-only file system", "[exit 1]", "COMMAND 0x0107", "healthy: primary process"]),
     "a second primary tries to attach": (
         ["[exit 0]", "lost: bus mastering is OFF"],
         ["is in use by process", "[exit 1]", "healthy: primary process"]),
@@ -101,7 +105,15 @@ SAID = {
     "the primary exited with 0": ([], ["at the end, bus master on"]),
     "the device is unplugged and another plugged in": (
         ["idle: ", "an earlier device at this address is still in use by primary process",
-         "not setting the bus master bit: no process has the device open"],) * 2,
+         "not setting the bus master bit: no process has the device open",
+         "mapped again: Success", "at the end, bus master OFF"],
+        ["idle: ", "an earlier device at this address is still in use by primary process",
+         "mapped again: Device or resource busy", "at the end, bus master on"]),
+    "a primary cannot lock the device": (
+        ["[EACCES: exit 0]", "[ENOLCK: exit 0]"],
+        ["/resource0: Permission denied; 0000:00:04.0 is not protected from other processes",
+         "[EACCES: exit 0]", "/resource0: No locks available; 0000:00:04.0 is not protected",
+         "[ENOLCK: exit 0]"]),
     "a primary is killed, its secondary is left": (
         ["lost: the primary process has ended, secondary process",
          "not setting the bus master bit"],) * 2,
@@ -147,7 +159,7 @@ def main(argv):
                         "as DIR/stock-shared.txt")
     options = parser.parse_args(argv)
     tree = source.get(options.dpdk)
-    distro.need({**variants.NEED, **vm.NEED, "pkg-config": "pkg-config"})
+    distro.need({**variants.NEED, **vm.NEED, "pkg-config": "pkg-config", "strace": "strace"})
     folder = common.build_dir("consumer")
     # Both variants have the same prefix, one after the other: only the bus driver is built twice.
     prefix = folder / "dpdk"
@@ -165,6 +177,7 @@ def main(argv):
             done = run(programs["shared"], prefix, "ownership", take=[
                 *guest_python.take(PYTHON_MODULES),
                 (folder / "uio_pair-static", "/uio_pair_static"),
+                (pathlib.Path(shutil.which("strace")), "/strace"),
                 (prefix / "lib/pkgconfig", str(prefix / "lib/pkgconfig")),
                 (common.TOP / "devtools/uio-doctor", "/uio-doctor"),
                 (tree.path / "usertools/dpdk-telemetry.py", "/dpdk-telemetry.py")])

@@ -5,7 +5,8 @@
 /*
  * A minimal multi-process application on a UIO device. Like SPDK, it has its own PCI driver:
  *
- *   uio_pair --proc-type=primary -a <BDF> < pipe        has the device until the pipe is closed
+ *   uio_pair --proc-type=primary -a <BDF> < pipe        has the device until the pipe is closed;
+ *                                                       maps it again for each byte in the pipe
  *   uio_pair --proc-type=secondary -a <BDF>             attaches, accesses config space, exits
  *
  * UIO_PAIR_UID in the environment: the user that the process becomes when it has attached.
@@ -139,8 +140,11 @@ main(int argc, char **argv)
 	ret |= write_config(who);
 	fflush(stdout);
 
-	while (read(STDIN_FILENO, &byte, 1) > 0)
-		;
+	while (read(STDIN_FILENO, &byte, 1) > 0) {
+		ret |= rte_pci_map_device(device);
+		printf("%s: mapped again: %s\n", who, rte_strerror(-ret));
+		fflush(stdout);
+	}
 	if (rte_eal_process_type() == RTE_PROC_PRIMARY)
 		ret |= print_state(who, "at the end");
 	rte_eal_cleanup();

@@ -35,29 +35,28 @@ pci_uio_map_resource(struct dev *dev)
 }
 """
 
-LINUX = """\
+ALLOC = """\
 int
 pci_uio_alloc_resource(struct dev *dev,
 		struct res **res)
 {
+"""
+LINUX = ALLOC + """\
 	fd = open(devname, O_RDWR);
 	return 0;
 }
 """
 
-# What SPDK's change makes of LINUX: the open is behind the test of the process type.
-SPDK_LINUX = """\
-int
-pci_uio_alloc_resource(struct dev *dev,
-		struct res **res)
-{
+CONFIG = """\
 	snprintf(cfgname, sizeof(cfgname), "%u", num);
 	if (rte_eal_process_type() != RTE_PROC_PRIMARY)
 		return 0;
 
-	/* only here, for
-	 * a reason */
+"""
+NAME = """\
 	snprintf(devname, sizeof(devname), "%u", num);
+"""
+OPEN = """\
 	/* save */
 	fd = open(devname, O_RDWR);
 	if (fd < 0)
@@ -66,33 +65,14 @@ pci_uio_alloc_resource(struct dev *dev,
 	if (rte_intr_fd_set(dev->intr, fd))
 		goto error;
 
+"""
+END = """\
 	return 0;
 }
 """
-
-# The same without it, as DPDK has it.
-PLAIN_LINUX = """\
-int
-pci_uio_alloc_resource(struct dev *dev,
-		struct res **res)
-{
-	snprintf(devname, sizeof(devname), "%u", num);
-
-	/* save */
-	fd = open(devname, O_RDWR);
-	if (fd < 0)
-		goto error;
-
-	if (rte_intr_fd_set(dev->intr, fd))
-		goto error;
-
-	snprintf(cfgname, sizeof(cfgname), "%u", num);
-	if (rte_eal_process_type() != RTE_PROC_PRIMARY)
-		return 0;
-
-	return 0;
-}
-"""
+# DPDK's code, and what SPDK's change makes of it: the open is behind the test of the process type.
+PLAIN_LINUX = ALLOC + NAME + "\n" + OPEN + CONFIG + END
+SPDK_LINUX = ALLOC + CONFIG + "\t/* only here, for\n\t * a reason */\n" + NAME + OPEN + END
 
 FIX = """\
 --- a/drivers/bus/pci/pci_common_uio.c
@@ -124,7 +104,7 @@ def surroundings(tmp_path, monkeypatch):
     monkeypatch.setenv("UIO_BUILD_DIR", str(tmp_path / "build"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    for name in ("XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL"):
+    for name in ("XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "LD_LIBRARY_PATH"):
         monkeypatch.delenv(name, raising=False)
     for role in ("AUTHOR", "COMMITTER"):
         monkeypatch.delenv(f"GIT_{role}_NAME", raising=False)
@@ -160,6 +140,4 @@ def payload(tmp_path, monkeypatch):
         "app/test/test_it.c": "int x;\n"})
     monkeypatch.setattr(common, "TOP", root)
     monkeypatch.setattr(patchset, "SERIES", root / "series")
-    patchset.payload_diffs.cache_clear()
-    yield root
-    patchset.payload_diffs.cache_clear()
+    return root

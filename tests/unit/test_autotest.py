@@ -122,12 +122,17 @@ def run(monkeypatch, tmp_path, capsys):
     return run
 
 
-def test_a_pass_reassures(run, tmp_path):
+def test_a_pass_reassures_and_a_failure_names_case_expected_got_and_log(run):
+    stock = "stock: fails as expected (1 of 2 cases, bus master lost in 1)"
     code, out, _ = run(stock=STOCK, patched=PASSED)
-    assert code == 0
-    assert out.splitlines() == [
-        "stock: fails as expected (1 of 2 cases, bus master lost in 1)",
-        "patched: passes (1 of 2 cases, 1 skipped)", "autotest: PASS"]
+    assert code == 0 and out.splitlines() == [
+        stock, "patched: passes (1 of 2 cases, 1 skipped)", "autotest: PASS"]
+    code, out, _ = run(stock=STOCK, patched=STOCK)
+    assert code == 1 and out.splitlines() == [
+        stock, "patched: fails (1 of 2 cases)", "  failed: survives exit",
+        "    expected: bus master set", "    got:      COMMAND 0x0103: bus master is lost",
+        f"  whole output: {common.build_dir()}/autotest-patched.txt",
+        "autotest: FAIL: patched fails (1 of 2 cases)"]
 
 
 def test_the_log_holds_output_and_errors_separately(run):
@@ -136,16 +141,6 @@ def test_the_log_holds_output_and_errors_separately(run):
     assert "boot log: boot.log" in log.splitlines()[0]
     out, errors = log.split("# standard error:\n")
     assert STOCK[0] in out.split("# standard output:\n")[1] and errors == "EAL: loud\n"
-
-
-def test_a_failure_names_case_expected_got_and_log(run):
-    code, out, _ = run(stock=STOCK, patched=STOCK)
-    assert code == 1
-    assert out.splitlines()[1:] == [
-        "patched: fails (1 of 2 cases)", "  failed: survives exit",
-        "    expected: bus master set", "    got:      COMMAND 0x0103: bus master is lost",
-        f"  whole output: {common.build_dir()}/autotest-patched.txt",
-        "autotest: FAIL: patched fails (1 of 2 cases)"]
 
 
 @pytest.mark.parametrize("stock, patched, argv, code, last", [
@@ -233,16 +228,10 @@ def test_reports_say_when_there_is_no_verdict(run, tmp_path, stock, result, tag,
 
 
 @pytest.mark.parametrize("name", ci_report.FORMATS)
-def test_a_report_that_cannot_be_written_is_found_first(run, tmp_path, name):
-    code, _, errors = run(f"--{name}", str(tmp_path / "no/such"))
-    assert code == 2 and f"--{name} {tmp_path}/no/such: cannot write: No such file" in errors
-    assert run.done == []
-    assert run(f"--{name}", str(tmp_path))[0] == 2
-
-
-def test_two_reports_on_standard_output_are_refused(run):
-    code, _, errors = run("--json", "-", "--tap", "-")
-    assert code == 2 and "--json and --tap: only one can be -" in errors
+@pytest.mark.parametrize("path", ["/no/such", ""])
+def test_a_report_that_cannot_be_written_is_found_first(run, tmp_path, name, path):
+    code, _, errors = run(f"--{name}", f"{tmp_path}{path}")
+    assert code == 2 and f"--{name} {tmp_path}{path}: cannot write: " in errors and run.done == []
 
 
 # Wrong calls
@@ -254,6 +243,7 @@ def test_two_reports_on_standard_output_are_refused(run):
     (["--nvme", "9"], "9: not a number from 1 to 8"),
     (["--uio", "junk"], "junk: not VENDOR:DEVICE"),
     (["--qemu", "/no/such"], "/no/such: no such program"),
+    (["--json", "-", "--tap", "-"], "--json and --tap: only one can be -"),
     (["-k", "no-such-case"], "names: claim_refused, ")])
 def test_wrong_calls_are_named_before_anything_is_done(run, argv, complaint):
     code, _, errors = run(*argv)
@@ -271,18 +261,15 @@ def test_a_wrong_path_is_named_before_anything_is_installed(monkeypatch, argv, c
         command.main(argv)
 
 
-def test_options_do_not_need_qemu_to_be_installed(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    assert command.parse([]).qemu is None
-
-
 @pytest.mark.parametrize("name", ["github.yml", "gitlab.yml", "Containerfile"])
 def test_the_examples_for_ci_call_it_rightly(name):
     call, = re.findall(r"(?m)devtools/autotest( --.*)$", (common.TOP / "doc/ci" / name).read_text())
     assert command.parse(shlex.split(call)).dpdk
 
 
-def test_full_means_all_cases_and_more_secondaries():
+def test_full_means_all_cases_and_more_secondaries(monkeypatch):
+    # Options do not need QEMU to be installed.
+    monkeypatch.setenv("PATH", "")
     options = command.parse(["--full"])
-    assert options.all and options.repeat == autotest.REPEAT_FULL
+    assert (options.all, options.repeat, options.qemu) == (True, autotest.REPEAT_FULL, None)
     assert command.parse(["--full", "--repeat", "7"]).repeat == 7

@@ -4,7 +4,6 @@
 """The benchmark's report and verdict on made-up samples."""
 
 import json
-import re
 import shutil
 import xml.etree.ElementTree
 
@@ -68,43 +67,16 @@ def gnuplot():
         pytest.skip("no gnuplot here: apt-get install gnuplot-nox")
 
 
-def test_the_table_is_sound():
-    names = [figure.name for figure in samples.FIGURES]
-    assert len(set(names)) == len(names)
-    for figure in samples.FIGURES:
-        assert len(set(figure.variants)) == len(figure.variants)
-        for above, below, bound, target, *limit in figure.ratios:
-            assert {above, below} <= set(figure.variants) and above != below
-            assert bound in ("at most", "at least") or target is None
-            assert not limit or (limit[0] > target) == (bound == "at most")
-        assert figure.growth is None or (figure.x and figure.growth[0] in figure.variants)
-
-
-def test_what_is_measured_is_in_the_table():
-    sources = "".join((common.TOP / "devtools/uiokit" / name).read_text() for name in (
-        "bench/measure.py", "workload/secondary.c", "cli/bench.py"))
-    measured = re.findall(r'sample\("([\w-]+)"|\{ "(config-\w+)", |"figure": "([\w-]+)"',
-                          sources)
-    assert {name for names in measured for name in names if name} == \
-        {figure.name for figure in samples.FIGURES}
-
-
 @pytest.mark.parametrize("figure, below, value, outcome", [
-    ("attach", "stock", 94, "met"), ("attach", "stock", 95, "met"),
-    ("attach", "stock", 96, "NOT MET"),
+    ("attach", "stock", 99, "met"), ("attach", "stock", 100, "met"),
+    ("attach", "stock", 101, "NOT MET"),
     ("iops", "none", 98, "met"), ("iops", "none", 97, "met"), ("iops", "none", 96, "NOT MET")])
 def test_a_target_is_met_or_not(judged, run, figure, below, value, outcome):
     taken = rounds(figure, patched=[value] * 3, **{below: [100] * 3})
     found = judged(taken)[f"{figure} patched / {below}"]
     assert (found.outcome, found.summary.median) == (outcome, value / 100)
-    assert [(f"{figure}: patched / {below} is 0.96 (3 pairs); target: {found.wanted}",
-             figure == "iops")] * (outcome == "NOT MET") == report.missed(run(taken))
-
-
-def test_an_explained_miss_fails_only_beyond_its_limit(run):
-    for value, failure in ((105, False), (106, True)):
-        assert [failed for _, failed in report.missed(
-            run(rounds("attach", patched=[value], stock=[100])))] == [failure]
+    assert [f"{figure}: patched / {below} is {value / 100:g} (3 pairs); target: {found.wanted}"] \
+        * (outcome == "NOT MET") == report.missed(run(taken))
 
 
 @pytest.mark.parametrize("off, outcome", [(-6, "met"), (-4, "undecided"), (4, "undecided"),
@@ -113,8 +85,7 @@ def test_a_target_within_the_error_is_undecided(judged, run, off, outcome):
     # Quartiles 10 apart, of 3 samples: a standard error of 5.4.
     taken = rounds("iops", patched=[87 - off, 97 - off, 107 - off], none=[100] * 3)
     assert judged(taken)["iops patched / none"].outcome == outcome
-    assert [failure for _, failure in report.missed(run(taken))] == \
-        [True] * (outcome == "NOT MET")
+    assert len(report.missed(run(taken))) == (outcome == "NOT MET")
 
 
 def test_a_ratio_is_of_rounds_and_not_of_medians(judged):
@@ -125,39 +96,32 @@ def test_a_ratio_is_of_rounds_and_not_of_medians(judged):
     assert found["attach patched / vfio"].summary == pytest.approx((3, 0.5, 0.255, 25.25, 0.01, 50))
 
 
-def test_samples_without_a_partner_are_ignored_and_counted(judged):
-    found = judged(rounds("attach", patched=[90, 90, 1], stock=[100, 100]))
-    assert found["attach patched / stock"].summary.high == 0.9
-    assert found["attach patched / stock"].note == "2 pairs, 1 samples without a partner"
-
-
-def test_rounds_that_do_not_pair(judged):
-    found = judged(rounds("attach", patched=[80, 90, 100]) +
-                   rounds("attach", 3, stock=[90, 100, 110]))["attach patched / stock"]
-    assert found.note == "rounds do not pair: ratio of medians"
-    assert (found.outcome, found.summary.median, found.summary.n) == ("met", 0.9, 0)
-
-
-def test_division_by_zero(judged):
-    found = judged(rounds("files", patched=[1, 1, 1], stock=[0, 2, 2]))["files patched / stock"]
-    assert found.summary.median == 0.5 and "ratio of medians" in found.note
-    found = judged(rounds("attach", patched=[1], stock=[0]))["attach patched / stock"]
-    assert found.outcome == "not measured in this run"
+@pytest.mark.parametrize("taken, median, n, note", [
+    (rounds("attach", patched=[90, 90, 1], stock=[100, 100]), 0.9, 2,
+     "2 pairs, 1 samples without a partner"),
+    (rounds("attach", patched=[80, 90, 100]) + rounds("attach", 3, stock=[90, 100, 110]), 0.9, 0,
+     "rounds do not pair: ratio of medians"),
+    (rounds("attach", patched=[1, 1, 1], stock=[0, 2, 2]), 0.5, 0,
+     "division by 0: ratio of medians")])
+def test_samples_that_make_no_pair(judged, taken, median, n, note):
+    found = judged(taken)["attach patched / stock"]
+    assert (found.summary.median, found.summary.n, found.note) == (median, n, note)
 
 
 def test_what_was_not_measured_is_not_met(judged, run):
     taken = rounds("attach", patched=[1], stock=[2])
-    found = judged(taken)
+    found = judged(taken + rounds("config-read", rte_pci_read_config=[1], pread=[0]))
     assert found["attach patched / vfio"].note == "no vfio"
     assert found["iops patched / none"].note == "no patched and no none"
+    assert found["config-read rte_pci_read_config / pread"].note == "pread is 0"
     assert {one.outcome for name, one in found.items() if name != "attach patched / stock"
             and one.wanted} == {"not measured in this run"}
     assert report.missed(run(taken)) == []
     assert run(taken).missing()[:2] == ["attach vfio", "attach none"]
     text = report.markdown(run(taken))
-    assert "| attach | vfio | 0 | not measured in this run | - | - | - | ms |" in text
-    assert "\niops: not measured in this run\n" in text and "iops.svg" not in text
-    assert "Targets: 1 met, 0 NOT MET, 0 undecided, 7 not measured in this run." in text
+    assert "| attach | vfio |  | 0 | not measured in this run | - | - | - | ms |" in text
+    assert "attach.svg" in text and "iops.svg" not in text
+    assert "Targets: 1 met, 0 NOT MET, 0 undecided, 8 not measured in this run." in text
 
 
 @pytest.mark.parametrize("cost, outcome", [
@@ -174,27 +138,18 @@ def test_growth(judged, run, cost, outcome):
     assert judged(taken)["drives-part"].outcome == outcome
     missed = report.missed(run(taken))
     assert len(missed) == (outcome == "NOT MET")
-    assert all("target: flat within 10%" in sentence and failure for sentence, failure in missed)
+    assert all("target: flat within 10%" in sentence for sentence in missed)
 
 
 def test_growth_has_two_halves_and_an_error(judged):
     found = judged(curve(lambda x: 1000 + 10 * x, xs=(0, 10, 20),
                          spread=(-10, 0, 10)))["drives-part"]
     assert found.slope == pytest.approx(10)
-    assert [tuple(half) for half in found.halves] == [(0, 10, 10), (10, 20, 10)]
+    assert found.halves == ((0, 10, 10), (10, 20, 10))
     # Quartiles 10 apart, of 3 samples, at both ends of 10 drives, of two slopes of 10.
     assert (found.change, found.error) == pytest.approx(
         (0, 0.93 * 10 / 3 ** 0.5 * 2 ** 0.5 / 10 / 10 * 2 ** 0.5))
     assert found.outcome == "undecided"
-
-
-def test_growth_in_one_half_only(judged):
-    found = judged(curve(lambda x: 999 + 100 * x - 80 * (x > 0), xs=(0, 4, 20)))["drives-part"]
-    assert found.change == pytest.approx(0.25)
-    assert found.outcome == "NOT MET"
-
-
-def test_growth_needs_three(judged):
     found = judged(curve(lambda x: x, xs=(1, 2)))["drives-part"]
     assert found.note == "2 numbers of drives, 3 are needed"
 
@@ -228,29 +183,24 @@ def test_an_ill_formed_line_is_named(make, line, what):
 
 
 @pytest.mark.parametrize("changes, what", [
-    ({"date": "yesterday"}, "date is not an ISO date"),
-    ({"commit": None}, "commit is not a string"),
-    ({"command": "two\nlines"}, "command is not one line of text"),
-    ({"form": "long"}, "form is neither full nor short"),
-    ({"machine": 1}, "machine is not an object"),
-    ({"guest": {**ABOUT["guest"], "accel": "hvf"}}, "guest.accel is neither tcg nor kvm"),
-    ({"machine": {**ABOUT["machine"], "cores": 1.5}}, "machine.cores is not a number")])
+    ({"machine": 1}, "machine: not an object with cpu"),
+    ({"guest": {}}, "guest: not an object with kernel, accel")])
 def test_ill_formed_run(make, changes, what):
     with pytest.raises(common.Usage, match=rf"run\.json: {what}.*: run devtools/bench again"):
         samples.read(make(rounds("attach", patched=[1]), **changes))
 
 
-def test_missing_and_empty_files(make, tmp_path):
-    with pytest.raises(common.Usage, match="run.json: No such file.*name the folder of a run"):
-        samples.read(tmp_path)
-    folder = make([])
-    with pytest.raises(common.Usage, match="samples.jsonl: no samples"):
-        samples.read(folder)
-    (folder / "samples.jsonl").unlink()
-    with pytest.raises(common.Usage, match="samples.jsonl: No such file"):
-        samples.read(folder)
-    (folder / "run.json").write_text("{\n,")
-    with pytest.raises(common.Usage, match="run.json:2: not JSON"):
+@pytest.mark.parametrize("name, text, what", [
+    ("run.json", None, "run.json: No such file.*name the folder of a run"),
+    ("run.json", "{\n,", "run.json:2: not JSON"),
+    ("samples.jsonl", None, "samples.jsonl: No such file"),
+    ("samples.jsonl", "", "samples.jsonl: no samples")])
+def test_missing_and_empty_files(make, name, text, what):
+    folder = make(rounds("attach", patched=[1]))
+    (folder / name).unlink()
+    if text is not None:
+        (folder / name).write_text(text)
+    with pytest.raises(common.Usage, match=what):
         samples.read(folder)
 
 
@@ -265,20 +215,18 @@ def test_compare(run):
     assert "| attach | vfio |  | not measured | 7 | - | - | ms |" in text
     assert "| attach | none |  | 0 | 1 | - | outside | ms |" in text
     assert "| drives-part | patched | 4 drives | 100 | not measured | - | - | ms |" in text
-    assert "iops" not in text
+    assert "| iops | stock |  | not measured | not measured | - | - | 1/s |" in text
     assert "| attach | stock |  | 22 | 11 | -50.0 % | outside | ms |" in report.compare(b, a)
 
 
-def test_compare_starts_with_different_conditions(run):
+@pytest.mark.parametrize("changes, what", [
+    ({"dpdk": "1.2.4"}, "DPDK 1.2.4"), ({"form": "short"}, "short form"),
+    ({"machine": {**ABOUT["machine"], "cores": 64}}, "64 cores")])
+def test_compare_starts_with_different_conditions(run, changes, what):
     taken = rounds("attach", patched=[1])
-    a = run(taken, "a")
-    for changes, line in (
-            ({"dpdk": "1.2.4"}, "- dpdk: A 1.2.3, B 1.2.4"),
-            ({"form": "short"}, "- form: A full, B short"),
-            ({"machine": {**ABOUT["machine"], "cores": 64}}, "- machine cores: A 1, B 64"),
-            ({"guest": {**ABOUT["guest"], "accel": "kvm"}}, "- guest accel: A tcg, B kvm")):
-        lines = report.compare(a, run(taken, "b", **changes)).splitlines()
-        assert lines[0] == "**Not the same conditions:**" and lines[2:4] == [line, ""]
+    lines = report.compare(run(taken, "a"), run(taken, "b", **changes)).splitlines()
+    assert lines[0] == "**Not the same conditions:**"
+    assert what not in lines[2] and what in lines[3]
 
 
 ALL = [one for figure in samples.FIGURES for place, variant in enumerate(figure.variants, 1)
@@ -293,14 +241,13 @@ def test_report(make, gnuplot):
     assert report.write(samples.read(folder)) == folder / "report.md"
     text = (folder / "report.md").read_text()
     assert cpu in text and "      a command\n" in text and "tcg" in text
-    assert ("| attach | patched / stock | 0.5 | 0.000 | 0.5 to 0.5 | 3 pairs | at most 0.95 | "
+    assert ("| attach | patched / stock | 0.5 | 0.000 | 0.5 to 0.5 | 3 pairs | at most 1 | "
             "met |") in text
     assert ("| iops | patched / none | 0.5 | 0.000 | 0.5 to 0.5 | 3 pairs | at least 0.97 | "
             "**NOT MET** |") in text
-    assert "| attach | stock | 3 | 4 | 3 to 5 | 2 | 6 | ms |" in text
-    assert "| drives | patched | stock |" in text
-    assert "| 8 | 40 (39.5 to 40.5; n = 3) | 80 (79.5 to 80.5; n = 3) |" in text
-    assert "Target: flat within 10%, met." in text
+    assert "| attach | stock |  | 3 | 4 | 3 to 5 | 2 | 6 | ms |" in text
+    assert "| drives | stock | 8 drives | 3 | 80 | 79.5 to 80.5 | 79 | 81 | ms |" in text
+    assert "; target: flat within 10%, met." in text
     for figure in samples.FIGURES:
         assert f"({figure.name}.svg)" in text
         svg = xml.etree.ElementTree.parse(folder / f"{figure.name}.svg").getroot()
@@ -311,6 +258,10 @@ def test_report(make, gnuplot):
         assert set(figure.variants) <= set(words)
         assert any(cpu in one for one in words) and any(ABOUT["date"] in one for one in words)
         assert figure.x is None or figure.x in words
+    script = report.plot_script(samples.read(folder), samples.FIGURES[0], ["somewhere"])
+    points = script.split("$points1 << END\n")[1].split("END")[0].splitlines()
+    assert [point.split()[1] for point in points] == ["2", "4", "6"]
+    assert len({point.split()[0] for point in points}) == 3 and "set yrange [0:" in script
 
 
 def test_the_same_samples_make_the_same_bytes(make, gnuplot):
@@ -329,22 +280,6 @@ def test_the_same_samples_make_the_same_bytes(make, gnuplot):
 def test_a_plot_of_very_few_samples(run, gnuplot, taken):
     folder = report.write(run(taken)).parent
     assert len(list(folder.glob("*.svg"))) == 1
-
-
-def test_every_sample_is_a_point_and_zero_is_on_the_axis(run):
-    figures = {figure.name: figure for figure in samples.FIGURES}
-    script = report.plot_script(run(ALL), figures["attach"], ["somewhere"])
-    points = script.split("$points2 << END\n")[1].split("END")[0].splitlines()
-    assert [point.split()[1] for point in points] == ["2", "4", "6"]
-    assert len({point.split()[0] for point in points}) == 3
-    assert "set yrange [0:" in script and "logscale" not in script
-
-
-def test_a_log_axis_only_without_zero(run):
-    figure = samples.Figure("attach", "t", "ms", ("patched",), log=True)
-    for value, log in ((1, True), (0, False)):
-        taken = run(rounds("attach", patched=[value, 1000]))
-        assert ("set logscale y" in report.plot_script(taken, figure, [])) == log
 
 
 @pytest.mark.parametrize("name", [samples.RUN, samples.SAMPLES])

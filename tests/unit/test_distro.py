@@ -47,31 +47,53 @@ def test_sources_of_the_distribution_get_source_packages(tmp_path):
     assert "Architectures: amd64" in stanzas[1] and "Signed-By: /k.gpg" in stanzas[1]
 
 
-def test_a_key_inside_a_source_is_kept(tmp_path):
-    key = "Signed-By:\n -----BEGIN PGP-----\n .\n abc\n -----END PGP-----"
-    write(tmp_path, {"sources.list.d/a.sources": DEB822.split("\n\n")[0].replace(
-        "Signed-By: /usr/share/keyrings/debian.gpg", key)})
-    assert " abc\n -----END" in distro.machine_sources(tmp_path, "bookworm")
+@pytest.mark.parametrize("suite, suites", [
+    ("bookworm", "bookworm bookworm-updates"),
+    ("bookworm-backports", "bookworm bookworm-updates bookworm-backports"),
+    ("trixie", "trixie trixie-updates")])
+def test_another_suite_comes_from_the_same_mirrors_and_keys(tmp_path, suite, suites):
+    write(tmp_path, {"sources.list": ONE_LINE, "sources.list.d/debian.sources": DEB822})
+    stanzas = distro.machine_sources(tmp_path, "bookworm", suite).strip().split("\n\n")
+    assert f"Suites: {suites}\n" in stanzas[0] and "Signed-By: /usr/share" in stanzas[0]
+    assert f"Suites: {suites.split()[0]}-security\n" in stanzas[1]
 
 
-def test_a_disabled_source_is_left_out(tmp_path):
-    write(tmp_path, {"a.sources": DEB822.replace("Types: deb\n", "Types: deb\nEnabled: no\n")})
-    assert distro.machine_sources(tmp_path, "bookworm") == ""
+def test_packages_and_what_they_need_are_unpacked_once(tmp_path, monkeypatch):
+    depends = {"prog": "  Depends: liba1\n |Depends: libb\n  Depends: libc6\n", "liba1": ""}
+    fetched = []
+    monkeypatch.setattr(distro, "apt_cache", lambda _what, _important, *names, suite: "".join(
+        depends.get(name, "  PreDepends: liba1\n") for name in names))
+    monkeypatch.setattr(distro, "apt_get", lambda _what, *names, cwd, suite: fetched.append(
+        (names, suite)))
+    for _ in range(2):
+        packages = distro.depending(["prog"], "lib[ab].*", "trixie")
+        folder = distro.unpacked("prog", packages, "trixie")
+    assert fetched == [(("liba1", "libb", "prog"), "trixie")] and folder.is_dir()
 
 
-def test_missing_program_without_root_names_the_command(monkeypatch):
+@pytest.mark.parametrize("name, of, by, kept", [
+    ("a.sources", "/usr/share/keyrings/debian.gpg", "\n -----BEGIN PGP-----\n .\n abc\n",
+     "-----\n .\n abc"),
+    ("a.sources", "Types: deb\n", "Types: deb\nEnabled: no\n", ""),
+    ("sources.list.d/a.sources", "Types: deb", "X: \udcff\nTypes: deb", "Types: deb deb-src"),
+    ("sources.list.d/a.list", DEB822, "deb \udcff bookworm main\n", "Types: deb deb-src")],
+    ids=["key in it", "disabled", "not UTF-8", "not UTF-8 either"])
+def test_a_source_is_kept_as_it_is_or_left_out(tmp_path, name, of, by, kept):
+    (tmp_path / "sources.list.d").mkdir()
+    text = DEB822.replace(of, by, 1).split("\n\n")[0] + "\n"
+    (tmp_path / name).write_bytes(text.encode(errors="surrogateescape"))
+    found = distro.machine_sources(tmp_path, "bookworm")
+    assert kept in found and bool(found) == bool(kept)
+
+
+@pytest.mark.parametrize("there, said", [
+    (["apt-get"], "sudo apt-get install -y --no-install-recommends meson ninja-build"),
+    ([], "not Debian or Ubuntu.*meson ninja-build")])
+def test_a_missing_program_names_the_command_or_the_package(monkeypatch, there, said):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(shutil, "which", lambda name, **_: name == "apt-get" or None)
-    with pytest.raises(common.Infrastructure) as caught:
+    monkeypatch.setattr(shutil, "which", lambda name, **_: name in there or None)
+    with pytest.raises(common.Infrastructure, match=said):
         distro.need({"meson": "meson", "ninja": "ninja-build"})
-    assert "sudo apt-get install -y --no-install-recommends meson ninja-build" \
-        in str(caught.value)
-
-
-def test_missing_program_elsewhere_names_the_package(monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda name, **_: None)
-    with pytest.raises(common.Infrastructure, match="not Debian or Ubuntu.*ninja-build"):
-        distro.need({"ninja": "ninja-build"})
 
 
 def test_nothing_missing_installs_nothing(monkeypatch):
@@ -79,22 +101,16 @@ def test_nothing_missing_installs_nothing(monkeypatch):
     distro.need({"sh": "dash", "/bin/sh": "dash"})
 
 
-def test_python_module_is_found_among_the_distribution_s(tmp_path, monkeypatch):
-    write(tmp_path, {"of_the_distribution.py": "value = 1\n"})
-    monkeypatch.setattr(distro, "_PYTHON_MODULES", str(tmp_path))
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(distro, "install", None)
-    assert distro.python_module("of_the_distribution", "python3-of").value == 1
-
-
-def test_missing_python_module_is_installed(tmp_path, monkeypatch):
+def test_a_python_module_is_found_among_the_distribution_s_or_installed(tmp_path, monkeypatch):
     def install(packages, why):
         assert packages == ["python3-of"] and "installed_now" in why
         write(tmp_path, {"installed_now/part.py": "value = 2\n"})
 
+    write(tmp_path, {"of_the_distribution.py": "value = 1\n"})
     monkeypatch.setattr(distro, "_PYTHON_MODULES", str(tmp_path))
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(distro, "install", install)
+    assert distro.python_module("of_the_distribution", "python3-of").value == 1
     assert distro.python_module("installed_now.part", "python3-of").value == 2
     with pytest.raises(common.Infrastructure, match="no_such_module"):
         monkeypatch.setattr(distro, "install", lambda *_: None)
@@ -139,14 +155,6 @@ def test_an_interrupted_install_goes_on_to_its_end(apt_get, tmp_path, capsys):
     assert ended(lambda _argv: distro.install(["a-package"], "missing: it")) == common.INTERRUPTED
     assert (tmp_path / "installed").exists()
     assert "waiting for the package manager" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("name, text", [("a.list", "deb \udcff bookworm main\n"),
-                                        ("a.sources", DEB822 + "X: \udcff\n")])
-def test_a_source_that_is_not_utf8_is_read(tmp_path, name, text):
-    (tmp_path / "sources.list.d").mkdir()
-    (tmp_path / "sources.list.d" / name).write_bytes(text.encode(errors="surrogateescape"))
-    assert "Types: deb deb-src" in distro.machine_sources(tmp_path, "bookworm")
 
 
 @pytest.fixture

@@ -8,6 +8,9 @@ from uiokit import common
 from uiokit.series import dpdk_tree
 
 
+GUARD = "\tif (rte_eal_process_type() != RTE_PROC_PRIMARY)\n"
+
+
 def diagnose(common=COMMON, linux=LINUX):
     files = {dpdk_tree.COMMON: common, dpdk_tree.LINUX: linux}
     return dpdk_tree.diagnose(files.__getitem__)
@@ -15,47 +18,37 @@ def diagnose(common=COMMON, linux=LINUX):
 
 def moved_up(name):
     """The test of the process type before the allocation, as before the bug and after the fix."""
-    guard = "\tif (rte_eal_process_type() != RTE_PROC_PRIMARY)\n"
-    common = COMMON.replace(f"{guard}\t\treturn pci_uio_map_secondary(dev);\n", "")
-    return common.replace("\tret =", f"{guard}\t\treturn {name}(dev);\n\tret =")
+    common = COMMON.replace(f"{GUARD}\t\treturn pci_uio_map_secondary(dev);\n", "")
+    return common.replace("\tret =", f"{GUARD}\t\treturn {name}(dev);\n\tret =")
 
 
-def test_affected_names_both_lines():
-    state, evidence = diagnose()
-    assert state == "affected"
-    assert f"{dpdk_tree.COMMON}:11" in evidence and f"{dpdk_tree.LINUX}:5" in evidence
+def before_open(code):
+    return LINUX.replace("\tfd =", f"{code}\tfd =")
 
 
-def test_secondary_that_leaves_first_without_config_space_is_older_than_the_bug():
-    assert diagnose(moved_up("pci_uio_map_secondary"))[0] == "not-affected"
+@pytest.mark.parametrize("common, linux, state", [
+    (COMMON, LINUX, "affected"),
+    (moved_up("pci_uio_map_secondary"), LINUX, "not-affected"),
+    (moved_up("pci_uio_attach_secondary"), LINUX, "fixed"),
+    (COMMON, before_open(f"{GUARD}\t\treturn 0;\n"), "fixed"),
+    (COMMON, SPDK_LINUX, "fixed by SPDK's change"),
+    (COMMON, PLAIN_LINUX, "affected"),
+    (COMMON, before_open("\tif (rte_eal_process_type() == RTE_PROC_SECONDARY)\n\t\tnote();\n"),
+     "affected"),
+    (COMMON, before_open("\t/* rte_eal_process_type() */\n"), "affected")])
+def test_the_code_decides_whether_a_tree_has_the_bug(common, linux, state):
+    assert diagnose(common, linux)[0] == state
 
 
-def test_secondary_that_opens_config_space_is_fixed():
-    assert diagnose(moved_up("pci_uio_attach_secondary"))[0] == "fixed"
+def test_the_evidence_names_the_lines():
+    assert f"{dpdk_tree.COMMON}:11 " in diagnose()[1] and f"{dpdk_tree.LINUX}:5 " in diagnose()[1]
+    evidence = diagnose(linux=SPDK_LINUX)[1]
+    assert f"{dpdk_tree.LINUX}:6:" in evidence and "line 13" in evidence
 
 
-def test_another_fix_is_seen_as_one():
-    guard = "\tif (rte_eal_process_type() != RTE_PROC_PRIMARY)\n\t\treturn 0;\n\tfd ="
-    assert diagnose(linux=LINUX.replace("\tfd =", guard))[0] == "fixed"
-
-
-def test_spdk_change_is_known_by_what_it_does():
-    state, evidence = diagnose(linux=SPDK_LINUX)
-    assert state == "fixed by SPDK's change"
-    assert f"{dpdk_tree.LINUX}:6" in evidence and "line 13" in evidence
+def test_spdk_change_is_taken_back():
     assert dpdk_tree.without_spdk_change(SPDK_LINUX) == PLAIN_LINUX
     assert dpdk_tree.without_spdk_change(PLAIN_LINUX) is None
-    assert diagnose(linux=PLAIN_LINUX)[0] == "affected"
-
-
-def test_a_test_that_keeps_nobody_out_is_no_fix():
-    note = "\tif (rte_eal_process_type() == RTE_PROC_SECONDARY)\n\t\tnote();\n\tfd ="
-    assert diagnose(linux=LINUX.replace("\tfd =", note))[0] == "affected"
-
-
-def test_a_comment_is_no_fix():
-    comment = "\t/* rte_eal_process_type() */\n\tfd ="
-    assert diagnose(linux=LINUX.replace("\tfd =", comment))[0] == "affected"
 
 
 def test_code_that_has_moved_gives_no_diagnosis():

@@ -18,14 +18,12 @@ import tarfile
 import time
 
 import pytest
+from conftest import write
 
-TOP = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(TOP / "devtools"))
-
-from uiokit import common, distro  # noqa: E402
-from uiokit.cli import lab  # noqa: E402
-from uiokit.lab import (accelerator, elf, guest_files, guest_image, guest_kernel,  # noqa: E402
-                        kernel_image, protocol, qemu, vm)
+from uiokit import common, distro
+from uiokit.cli import lab
+from uiokit.lab import (accelerator, elf, guest_files, guest_image, guest_kernel, kernel_image,
+                        protocol, qemu, vm)
 
 RELEASE = "6.1.0-lab"
 
@@ -48,10 +46,8 @@ needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None,
                                 reason="no dpkg-deb here to read a .deb with")
 
 
-@pytest.fixture(autouse=True)
-def build(tmp_path, monkeypatch):
-    monkeypatch.setenv("UIO_BUILD_DIR", str(tmp_path / "build"))
-    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+@pytest.fixture
+def build(tmp_path):
     return tmp_path / "build"
 
 
@@ -63,11 +59,9 @@ def kernel(tmp_path):
     struct.pack_into("<H", head, 0x20e, 0x300)
     head[0x500:0x500 + 32] = f"{RELEASE} (somebody)".encode().ljust(32, b"\0")
     path = tmp_path / "boot" / "vmlinuz"
-    path.parent.mkdir()
+    write(tmp_path, {"boot/modules/modules.builtin": "".join(
+        f"drivers/{name}.ko\n" for name in (*guest_kernel.NEEDED, "uio_pci_generic"))})
     path.write_bytes(head)
-    (path.parent / "modules").mkdir()
-    (path.parent / "modules" / "modules.builtin").write_text(
-        "".join(f"drivers/{name}.ko\n" for name in (*guest_kernel.NEEDED, "uio_pci_generic")))
     return path
 
 
@@ -89,6 +83,18 @@ def guest(tmp_path, kernel, monkeypatch):
     return options
 
 
+def tar(*entries):
+    """A tar file of (name, content, kind of entry), the last of which may be left out."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name, data, *kind in entries:
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode, entry.linkname = len(data), 0o640, "/"
+            entry.type, = kind or [tarfile.REGTYPE]
+            archive.addfile(entry, io.BytesIO(data))
+    return stream
+
+
 def unpack(image):
     """The entries of a cpio archive: name -> (mode, content)."""
     entries, at = {}, 0
@@ -104,7 +110,7 @@ def unpack(image):
         at += (size + 3) & ~3
 
 
-def image_with(take, library_path=""):
+def image_with(*take, library_path=""):
     stream = io.BytesIO()
     guest_image.write(stream, guest_kernel.Kernel(RELEASE, None, {}, {}), {"A": "b c"}, "true\n",
                       take, library_path)
@@ -153,47 +159,26 @@ def test_a_timeout_is_distinguished_from_a_kill(guest):
     assert (late.code, late.timed_out) == (124, True)
 
 
-def test_a_silent_guest_is_no_verdict(guest, monkeypatch):
+@pytest.mark.parametrize("text, options, why", [
+    ("port('console', b'Booting\\n')\ntime.sleep(60)", {},
+     r"(?s)did not boot within 3 s.*    Booting.*whole boot log: \S+\.log"),
+    ("port('lab.ctl', b'ready\\nstart\\n')\ntime.sleep(60)", {"timeout": 1},
+     "did not end the command at its time limit"),
+    ("port('lab.ctl', b'ready\\nstart\\nexit 0\\n')\ntime.sleep(60)", {},
+     "stopped sending before it had sent all"),
+    ("port('lab.ctl', b'ready\\nstart\\n')\nport('console', b'Kernel panic - oops\\n')", {},
+     "before it could report.*: Kernel panic - oops"),
+    ("port('lab.ctl', b'ready\\nfault cannot bind x\\n')\ntime.sleep(60)", {},
+     "could not run the command: cannot bind x"),
+    ("sys.exit('no such device: x')", {"device": ["x"]},
+     "(?s)QEMU ended with 1.*no such device: x")],
+    ids=["silent", "hangs", "stops sending", "dies", "fault", "qemu"])
+def test_no_verdict(guest, monkeypatch, text, options, why):
     monkeypatch.setattr(vm, "STARTS_WITHIN", 3)
     monkeypatch.setattr(vm, "TCG_BOOTS_WITHIN", 0.5)
-    with pytest.raises(common.Infrastructure) as raised:
-        vm.boot(guest("port('console', b'Booting\\n')\ntime.sleep(60)"))
-    text = str(raised.value)
-    assert raised.value.code == 69
-    assert "did not boot within 3 s" in text and "    Booting" in text
-    log = pathlib.Path(text.rsplit("whole boot log: ", 1)[1])
-    assert "Booting\n" in log.read_text()
-
-
-def test_a_guest_that_hangs_past_its_time_limit_is_no_verdict(guest, monkeypatch):
     monkeypatch.setattr(protocol, "GRACE", 0.2)
-    with pytest.raises(common.Infrastructure, match="did not end the command at its time limit"):
-        vm.boot(guest("port('lab.ctl', b'ready\\nstart\\n')\ntime.sleep(60)", timeout=1))
-
-
-def test_a_guest_that_stops_sending_at_the_end_is_no_verdict(guest, monkeypatch):
-    monkeypatch.setattr(protocol, "GRACE", 0.2)
-    with pytest.raises(common.Infrastructure, match="stopped sending before it had sent all"):
-        vm.boot(guest("port('lab.ctl', b'ready\\nstart\\nexit 0\\n')\ntime.sleep(60)"))
-
-
-def test_a_guest_that_dies_is_no_verdict(guest):
-    with pytest.raises(common.Infrastructure,
-                       match="before it could report.*: Kernel panic - oops"):
-        vm.boot(guest("""
-port('lab.ctl', b'ready\\nstart\\n')
-port('console', b'Kernel panic - oops\\n')
-"""))
-
-
-def test_a_fault_in_the_guest_is_no_verdict(guest):
-    with pytest.raises(common.Infrastructure, match="could not run the command: cannot bind x"):
-        vm.boot(guest("port('lab.ctl', b'ready\\nfault cannot bind x\\n')\ntime.sleep(60)"))
-
-
-def test_errors_of_qemu_are_shown(guest):
-    with pytest.raises(common.Infrastructure, match="(?s)QEMU ended with 1.*no such device: x"):
-        vm.boot(guest("sys.exit('no such device: x')", device=["x"]))
+    with pytest.raises(common.Infrastructure, match=why):
+        vm.boot(guest(text, **options))
 
 
 def test_a_missing_file_to_give_is_an_error_only_after_success(guest, tmp_path, capfd):
@@ -206,14 +191,8 @@ def test_a_missing_file_to_give_is_an_error_only_after_success(guest, tmp_path, 
 
 
 def test_given_files_arrive(guest, tmp_path):
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        for name, data in (("tmp/d/a", b"1"), ("tmp/d/b/c", b"2"), ("tmp/dd", b"3"),
-                           ("etc/f", b"4")):
-            member = tarfile.TarInfo(name)
-            member.size, member.mode = len(data), 0o640
-            tar.addfile(member, io.BytesIO(data))
-    (tmp_path / "tar").write_bytes(archive.getvalue())
+    (tmp_path / "tar").write_bytes(tar(("tmp/d/a", b"1"), ("tmp/d/b/c", b"2"), ("tmp/dd", b"3"),
+                                       ("etc/f", b"4")).getvalue())
     (tmp_path / "here").mkdir()
     vm.boot(guest(f"""
 port('lab.ctl', b'ready\\nstart\\nexit 0\\n')
@@ -231,19 +210,11 @@ port('lab.ctl', b'end\\n')
 @pytest.mark.parametrize("guest_path", ["/", "/out"])
 def test_given_files_stay_in_their_folder(tmp_path, guest_path):
     """Absolute names, .. and links in the archive write nothing outside of the target."""
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        for name in (f"//{tmp_path}/evil1", "../evil2", "out/../../evil3", "out/../../../evil4",
-                     f"out//{tmp_path}/evil5", "out/good"):
-            member = tarfile.TarInfo(name)
-            member.size = 1
-            tar.addfile(member, io.BytesIO(b"x"))
-        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
-            member = tarfile.TarInfo("out/link")
-            member.type, member.linkname = kind, str(tmp_path)
-            tar.addfile(member)
-        member = tarfile.TarInfo("out/link/evil6")
-        tar.addfile(member, io.BytesIO())
+    archive = tar(*((name, b"x") for name in (
+        f"//{tmp_path}/evil1", "../evil2", "out/../../evil3", "out/../../../evil4",
+        f"out//{tmp_path}/evil5", "out/good")),
+        *(("out/link", b"", kind) for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE)),
+        (f"out/link/{tmp_path}/evil6", b""))
     guest_files.put_given(archive, [(guest_path, str(tmp_path / "target"))])
     assert not [path for path in tmp_path.rglob("evil?")
                 if not path.is_relative_to(tmp_path / "target")]
@@ -258,7 +229,6 @@ def test_given_files_that_are_no_archive_are_no_verdict(tmp_path):
 # The host: KVM, QEMU, architecture
 
 BOOTS = "port('lab.ctl', b'ready\\nstart\\nexit 0\\nend\\n')\n"
-KEEPS_ARGS = "open(__file__ + '.args', 'w').write(' '.join(sys.argv))\n" + BOOTS
 HANGS_ON_KVM = """
 if "kvm" in sys.argv:
     open(__file__ + ".kvm", "a").write("x")
@@ -332,20 +302,23 @@ def test_an_old_qemu_is_named(guest):
         vm.boot(guest(BOOTS, version="4.2.1"))
 
 
+def qemu_args(options):
+    text = "open(__file__ + '.args', 'w').write(' '.join(sys.argv))\n" + BOOTS
+    with open(options.qemu, "a") as program:
+        program.write(text)
+    vm.boot(options)
+    return pathlib.Path(options.qemu + ".args").read_text()
+
+
 @pytest.mark.parametrize("version, sriov", [("7.0.9", False), ("7.1.0", True), ("git", True)])
 def test_qemu_without_sriov_gets_a_plain_drive(guest, version, sriov, capfd):
-    options = guest(KEEPS_ARGS, version=version, nvme=0, nvme_sriov=True)
-    vm.boot(options)
-    args = pathlib.Path(options.qemu + ".args").read_text()
+    args = qemu_args(guest("", version=version, nvme=0, nvme_sriov=True))
     assert ("sriov_max_vfs" in args, "nvme,drive=drive0" in args) == (sriov, not sriov)
     assert ("QEMU 7.0.9 has no SR-IOV" in capfd.readouterr().err) != sriov
 
 
 def test_the_iommu_has_enough_address_bits_for_virtual_addresses(guest):
-    options = guest(KEEPS_ARGS, iommu=True)
-    vm.boot(options)
-    args = pathlib.Path(options.qemu + ".args").read_text()
-    assert "intel-iommu,intremap=off,aw-bits=48" in args
+    assert "intel-iommu,intremap=off,aw-bits=48" in qemu_args(guest("", iommu=True))
 
 
 def test_a_guest_that_does_not_boot_is_started_once_more(guest, monkeypatch):
@@ -354,8 +327,7 @@ def test_a_guest_that_does_not_boot_is_started_once_more(guest, monkeypatch):
 open(__file__ + ".tried", "a").write("x")
 if len(open(__file__ + ".tried").read()) == 1:
     time.sleep(60)
-port('lab.ctl', b'ready\\nstart\\nexit 0\\nend\\n')
-""", accel="tcg")
+""" + BOOTS)
     assert vm.boot(silent).code == 0
     assert pathlib.Path(silent.qemu + ".tried").read_text() == "xx"
 
@@ -374,8 +346,8 @@ def test_qemu_ends_with_the_lab(guest, build, number, code):
     options = guest("open(__file__ + '.pid', 'w').write(f'{os.getpid()}\\n')\ntime.sleep(60)")
     pid_file = pathlib.Path(options.qemu + ".pid")
     process = subprocess.Popen(
-        [sys.executable, TOP / "devtools/lab", "run", "--accel", "tcg", "--qemu", options.qemu,
-         "--kernel", options.kernel, "--", "true"], stderr=subprocess.DEVNULL,
+        [sys.executable, common.TOP / "devtools/lab", "run", "--accel", "tcg", "--qemu",
+         options.qemu, "--kernel", options.kernel, "--", "true"], stderr=subprocess.DEVNULL,
         env=dict(os.environ, PATH=f"{BUSYBOX.parent}:{os.environ['PATH']}"))
     wait_for(lambda: pid_file.exists() and pid_file.read_text().endswith("\n"))
     process.send_signal(number)
@@ -385,11 +357,8 @@ def test_qemu_ends_with_the_lab(guest, build, number, code):
 
 
 def test_only_the_last_boot_logs_are_kept(guest, build):
-    options = guest("port('lab.ctl', b'ready\\nstart\\nexit 0\\nend\\n')", nvme=0)
-    (build / "lab").mkdir(parents=True)
-    for number in range(30):
-        (build / "lab" / f"boot-2000{number:02}.log").touch()
-    result = vm.boot(options)
+    write(build, {f"lab/boot-2000{number:02}.log": "" for number in range(30)})
+    result = vm.boot(guest(BOOTS, nvme=0))
     kept = sorted((build / "lab").iterdir())
     assert len(kept) == vm.LOGS_KEPT and kept[-1] == result.log
 
@@ -426,15 +395,13 @@ def test_wrong_calls_are_named(args, complaint, capsys):
     (["--give", "/x:locked/x"], "--give locked/x: cannot be written: .*/locked: permission denied"),
     (["--watch", "file/x"], "--watch file/x: cannot be written"),
     (["--watch", "."], "--watch .: is a folder"),
-    (["--qemu", "nope"], "--qemu nope: no such program"),
     (["--bind", "vfio-pci"], "--bind vfio-pci needs --iommu"),
     (["--mem", "256", "--hugepages", "256"], r"--mem 256: \d+ MiB are needed"),
 ])
 def test_wrong_arguments_are_named_before_anything_is_fetched(args, complaint, tmp_path,
                                                               kernel, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("file", "file.deb"):
-        (tmp_path / name).write_text("text")
+    write(tmp_path, {"file": "text", "file.deb": "text"})
     (tmp_path / "locked").mkdir()
     access = os.access
     monkeypatch.setattr(guest_files.os, "access", lambda path, mode:
@@ -530,30 +497,19 @@ def test_an_optional_module_without_its_dependency_is_left_out(kernel, module):
 def test_modinfo_is_found_where_path_lacks_the_system_folders():
     program = ("import sys; sys.path[0] = sys.argv[1]\n"
                "from uiokit.lab import kernel_image; print(kernel_image.MODINFO)")
-    shown = subprocess.run([sys.executable, "-c", program, TOP / "devtools"], check=True,
+    shown = subprocess.run([sys.executable, "-c", program, common.TOP / "devtools"], check=True,
                            env={"PATH": "/nonexistent"}, stdout=subprocess.PIPE, text=True).stdout
     assert os.access(shown.strip(), os.X_OK)
 
 
-def make_deb(path, members):
-    """A package whose files have any names: {name: content, or None for a link to /}."""
-    def tar(entries):
-        stream = io.BytesIO()
-        with tarfile.open(fileobj=stream, mode="w") as archive:
-            for name, data in entries.items():
-                entry = tarfile.TarInfo(name)
-                entry.size = len(data or "")
-                if data is None:
-                    entry.type, entry.linkname = tarfile.SYMTYPE, "/"
-                archive.addfile(entry, io.BytesIO(data or b""))
-        return stream.getvalue()
-
+def make_deb(path, *members):
+    """A package of the entries of tar()."""
     control = b"Package: p\nVersion: 1\nArchitecture: all\nMaintainer: m\nDescription: d\n"
     with open(path, "wb") as file:
         file.write(b"!<arch>\n")
         for name, data in (("debian-binary", b"2.0\n"),
-                           ("control.tar", tar({"./control": control})),
-                           ("data.tar", tar(members))):
+                           ("control.tar", tar(("./control", control)).getvalue()),
+                           ("data.tar", tar(*members).getvalue())):
             file.write(f"{name:16}{0:<12}{0:<6}{0:<6}{'100644':8}{len(data):<10}`\n".encode())
             file.write(data + b"\n" * (len(data) % 2))
 
@@ -562,12 +518,13 @@ def make_deb(path, members):
 def test_a_package_writes_nothing_outside_of_its_folder(tmp_path, kernel, build):
     builtin = (kernel.parent / "modules/modules.builtin").read_bytes()
     up, uio = "../" * 3, f"lib/modules/{RELEASE}/kernel/drivers/uio"
-    make_deb(tmp_path / "evil.deb", {
-        f"./{up}kernel/drivers/uio/evil1": b"", f"./{uio}/{up * 3}evil2": b"",
-        f"{tmp_path}/kernel/drivers/uio/evil3": b"", f"./boot/vmlinuz-x/{up}evil4": b"",
-        "./boot/vmlinuz-evil5": None, "./boot/vmlinuz-evil5/evil6": b"",
-        f"x/{uio}/evil7": b"", f"./boot/vmlinuz-{RELEASE}": kernel.read_bytes(),
-        f"./lib/modules/{RELEASE}/modules.builtin": builtin})
+    make_deb(tmp_path / "evil.deb", *((name, b"") for name in (
+        f"./{up}kernel/drivers/uio/evil1", f"./{uio}/{up * 3}evil2",
+        f"{tmp_path}/kernel/drivers/uio/evil3", f"./boot/vmlinuz-x/{up}evil4",
+        "./boot/vmlinuz-evil5/evil6", f"x/{uio}/evil7")),
+        ("./boot/vmlinuz-evil5", b"", tarfile.SYMTYPE),
+        (f"./boot/vmlinuz-{RELEASE}", kernel.read_bytes()),
+        (f"./lib/modules/{RELEASE}/modules.builtin", builtin))
     assert guest_kernel.obtain(str(tmp_path / "evil.deb")).release == RELEASE
     assert not [path for path in tmp_path.rglob("evil[1-7]")]
     unpacked, = (build / "kernel").glob("evil.deb-*")
@@ -580,13 +537,12 @@ def fetched(build, monkeypatch):
     """A list that gets an entry whenever the distribution's kernel is fetched."""
     fetches = []
 
-    def fetch():
-        fetches.append(1)
-        folder = common.build_dir("kernel", "linux-image-9.9-amd64-0123")
-        (folder / "boot").mkdir(exist_ok=True)
-        (folder / "boot/vmlinuz-9.9").touch()
-        common.replace_file(common.build_dir("kernel") / "default", f"{folder.name} 9.9.1-1\n")
-        return folder
+    def fetch(suite):
+        fetches.append(suite)
+        write(common.build_dir("kernel"), {"linux-image-9.9-amd64-0123/boot/vmlinuz-9.9": "",
+                                           suite or "default":
+                                           "linux-image-9.9-amd64-0123 9.9.1-1\n"})
+        return build / "kernel/linux-image-9.9-amd64-0123"
     monkeypatch.setattr(guest_kernel, "_fetch", fetch)
     monkeypatch.setattr(guest_kernel, "_load", lambda image, folder, driver: folder.name)
     return fetches
@@ -600,9 +556,10 @@ def test_a_fetched_kernel_is_used_with_its_age_until_refresh(fetched, build, cap
         guest_kernel.obtain()
     assert capfd.readouterr().err == ("  kernel linux-image-9.9-amd64 9.9.1-1 (fetched 2 days ago; "
                                       "--refresh to fetch the newest)\n")
-    assert fetched == [1]
+    assert fetched == [None]
+    guest_kernel.obtain("trixie")
     guest_kernel.obtain(refresh=True)
-    assert fetched == [1, 1]
+    assert fetched == [None, "trixie", None]
 
 
 def test_a_second_process_waits_for_a_fetch_and_says_so(fetched, capfd):
@@ -610,9 +567,9 @@ def test_a_second_process_waits_for_a_fetch_and_says_so(fetched, capfd):
         with common.locked(common.build_dir("kernel") / "lock", ""):
             second = pool.submit(guest_kernel.obtain)
             wait_for(lambda: "waiting for another command" in capfd.readouterr().err)
-            guest_kernel._fetch()
+            guest_kernel._fetch(None)
         assert second.result() == "linux-image-9.9-amd64-0123"
-    assert fetched == [1]
+    assert fetched == [None]
 
 
 @pytest.mark.parametrize("program", ["xz", "gzip", "bzip2", "zstd", "lz4 -l"])
@@ -646,55 +603,38 @@ def test_without_apt_the_program_to_install_is_named(monkeypatch, tmp_path):
 
 def test_a_second_process_waits_for_busybox_and_says_so(monkeypatch, build, capfd):
     monkeypatch.setattr(guest_image, "find_program", lambda _: None)
-    monkeypatch.setattr(guest_image, "_fetch_busybox", None)
+    monkeypatch.setattr(distro, "apt_get", None)
     monkeypatch.setattr(guest_image.shutil, "which", lambda _: "/usr/bin/apt-get")
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        with common.locked(common.build_dir() / "busybox.lock", ""):
+        with common.locked(common.build_dir() / "busybox-static.lock", ""):
             second = pool.submit(guest_image.busybox)
             wait_for(lambda: "waiting for another command" in capfd.readouterr().err)
-            (build / "busybox-static/bin").mkdir(parents=True)
-            (build / "busybox-static/bin/busybox").touch()
+            write(build, {"busybox-static/bin/busybox": ""})
         assert second.result() == build / "busybox-static/bin/busybox"
 
 
 # The guest's image
 
 def test_the_image_holds_init_tools_and_job(guest):
-    image = image_with([])
+    image = image_with()
     assert image["init"] == (0o100755, guest_image.INIT.read_bytes())
     assert image["bin/sh"] == (0o120777, b"/bin/busybox")
     assert image["lab/job"][1] == b"A='b c'\n"
     assert image["dev/console"][0] == 0o020600
 
 
-def test_a_taken_file_comes_before_the_tools(guest, tmp_path):
-    (tmp_path / "sh").write_text("mine")
-    assert image_with([(tmp_path / "sh", "/bin/sh")])["bin/sh"] == (0o100644, b"mine")
-
-
-def test_a_taken_folder_keeps_the_links_that_stay_in_it(guest, tmp_path):
-    folder = tmp_path / "folder"
-    (folder / "sub").mkdir(parents=True)
-    (folder / "sub/a").write_text("a")
-    (tmp_path / "outside").write_text("o")
-    (folder / "in").symlink_to("sub/a")
-    (folder / "out").symlink_to("../outside")
-    image = image_with([(folder, "/f")])
-    assert image["f/in"] == (0o120777, b"sub/a")
-    assert image["f/out"] == (0o100644, b"o")
-    assert image["f/sub/a"][1] == b"a"
-
-
-def test_a_taken_link_is_replaced_by_its_target(guest, tmp_path):
-    (tmp_path / "target").write_text("t")
-    (tmp_path / "link").symlink_to("target")
-    assert image_with([(tmp_path / "link", "/l")])["l"] == (0o100644, b"t")
-
-
-def test_files_taken_to_tmp_are_not_hidden_by_a_mount(guest, tmp_path):
-    (tmp_path / "a").write_text("a")
-    image = image_with([(tmp_path / "a", "/tmp/b/a")])
-    assert image["tmp"][0] == 0o041777 and image["tmp/b/a"][1] == b"a"
+def test_taken_files_have_their_place_their_mode_and_the_links_among_them(guest, tmp_path):
+    write(tmp_path, {"folder/sub/a": "a", "outside": "o", "sh": "mine"})
+    for name, target in (("folder/in", "sub/a"), ("folder/out", "../outside"), ("link", "outside")):
+        (tmp_path / name).symlink_to(target)
+    image = image_with((tmp_path / "folder", "/f"), (tmp_path / "link", "/l"),
+                       (tmp_path / "sh", "/bin/sh"), (tmp_path / "sh", "/tmp/b/a"))
+    assert image["f/in"] == (0o120777, b"sub/a") and image["f/sub/a"][1] == b"a"
+    # A link that leads out of what is taken is replaced by the file.
+    assert image["f/out"] == image["l"] == (0o100644, b"o")
+    # They come before the tools, and no mount hides them.
+    assert image["bin/sh"] == (0o100644, b"mine")
+    assert image["tmp"][0] == 0o041777 and image["tmp/b/a"][1] == b"mine"
     assert b" /tmp " not in image["lab/fstab"][1]
 
 
@@ -727,15 +667,12 @@ def test_a_program_brings_libc_the_loader_and_the_unwinder():
         assert "libgcc_s.so.1" in names
 
 
-def test_a_damaged_elf_needs_nothing(tmp_path):
+def test_a_static_or_damaged_program_needs_nothing(guest, tmp_path):
+    assert elf.libraries(BUSYBOX, "") == ([], [])
+    assert elf.interpreter(BUSYBOX) is None
     for length in (4, 40, 64, 200):
         (tmp_path / "damaged").write_bytes(BUSYBOX.read_bytes()[:length])
         assert elf.libraries(tmp_path / "damaged", "") == ([], [])
-
-
-def test_a_static_program_needs_nothing(guest):
-    assert elf.libraries(BUSYBOX, "") == ([], [])
-    assert elf.interpreter(BUSYBOX) is None
 
 
 @pytest.fixture
@@ -743,10 +680,8 @@ def program(tmp_path):
     """A folder with lib/libf.so.1, and two programs that need it: one has a RUNPATH to it."""
     if shutil.which("gcc") is None:
         pytest.skip("no gcc here to build a program with")
-    for name in ("lib", "bin"):
-        (tmp_path / "p" / name).mkdir(parents=True)
-    (tmp_path / "f.c").write_text("int f(void) { return 0; }\n")
-    (tmp_path / "m.c").write_text("int f(void);\nint main(void) { return f(); }\n")
+    write(tmp_path, {"f.c": "int f(void) { return 0; }\n", "p/lib/x": "", "p/bin/x": "",
+                     "m.c": "int f(void);\nint main(void) { return f(); }\n"})
     for command in ("gcc -shared -fPIC f.c -o p/lib/libf.so.1 -Wl,-soname,libf.so.1",
                     "gcc m.c p/lib/libf.so.1 -o p/bin/finds -Wl,-rpath,$ORIGIN/../lib",
                     "gcc m.c p/lib/libf.so.1 -o p/bin/lost"):
@@ -755,22 +690,22 @@ def program(tmp_path):
 
 
 def test_libraries_come_along_to_where_the_program_looks(guest, program):
-    image = image_with([(program / "bin/finds", "/opt/x/finds")])
+    image = image_with((program / "bin/finds", "/opt/x/finds"))
     library = str(program / "lib/libf.so.1")
     assert image[library.lstrip("/")][1] == (program / "lib/libf.so.1").read_bytes()
     assert image["opt/lib/libf.so.1"] == (0o120777, library.encode())
 
 
 def test_a_library_in_a_taken_folder_comes_once(guest, program):
-    image = image_with([(program, "/p")])
+    image = image_with((program, "/p"))
     data = (program / "lib/libf.so.1").read_bytes()
     assert [name for name, entry in image.items() if entry[1] == data] == ["p/lib/libf.so.1"]
 
 
 def test_a_library_that_is_not_found_is_named(guest, program, capfd):
     with pytest.raises(common.Usage, match="bin/lost needs libf.so.1, which"):
-        image_with([(program / "bin/lost", "/lost")])
-    image_with([(program / "bin", "/bin")])
+        image_with((program / "bin/lost", "/lost"))
+    image_with((program / "bin", "/bin"))
     assert "bin/lost needs libf.so.1, which" in capfd.readouterr().err
-    image_with([(program / "bin/lost", "/lost")], library_path=str(program / "lib"))
+    image_with((program / "bin/lost", "/lost"), library_path=str(program / "lib"))
     assert os.environ.get("LD_LIBRARY_PATH") is None

@@ -2,6 +2,7 @@
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
 import os
+import signal
 import subprocess
 
 import pytest
@@ -29,7 +30,9 @@ def prepared(build, name):
 
 
 def test_prepared_tree_follows_from_variant_to_variant(build):
+    os.utime(build.tree.path / dpdk_tree.COMMON, (1, 1))
     prepare(build, ["test"])
+    untouched = (build.source / "lib/a.c").stat().st_mtime_ns
     assert "attach" not in prepared(build, dpdk_tree.COMMON)
     prepare(build, ["fix", "test"])
     assert "attach" in prepared(build, dpdk_tree.COMMON)
@@ -37,21 +40,9 @@ def test_prepared_tree_follows_from_variant_to_variant(build):
     assert not (build.source / "app/test/test_it.c").exists()
     prepare(build, ["test"])
     assert "attach" not in prepared(build, dpdk_tree.COMMON)
-
-
-def test_a_file_put_back_is_newer_than_what_was_built_from_it(build):
-    origin = build.tree.path / dpdk_tree.COMMON
-    os.utime(origin, (1, 1))
-    prepare(build, ["fix"])
-    prepare(build, ["test"])
+    # What is put back is newer than what was built from it; the rest keeps its time.
     assert (build.source / dpdk_tree.COMMON).stat().st_mtime > 1
-
-
-def test_untouched_files_keep_their_time(build):
-    prepare(build, ["test"])
-    before = (build.source / "lib/a.c").stat().st_mtime_ns
-    prepare(build, ["fix", "test"])
-    assert (build.source / "lib/a.c").stat().st_mtime_ns == before
+    assert (build.source / "lib/a.c").stat().st_mtime_ns == untouched
 
 
 def test_an_edited_base_is_noticed(build):
@@ -64,33 +55,25 @@ def test_an_edited_base_is_noticed(build):
     assert not (build.source / "lib/new.c").exists()
 
 
-def test_a_tampered_prepared_tree_is_put_right(build):
-    prepare(build, ["fix"])
-    write(build.source, {dpdk_tree.COMMON: "tampered\n"})
-    prepare(build, ["fix"])
-    assert "tampered" not in prepared(build, dpdk_tree.COMMON)
-
-
-def test_an_interrupted_preparation_is_put_right(build, monkeypatch):
-    prepare(build, ["test"])
-    real = common.replace_file
-
+def test_a_tampered_or_interrupted_preparation_is_put_right(build, monkeypatch):
     def interrupted(path, data, mode=None):
         changed = real(path, data, mode)
         if str(path).endswith("pci_common_uio.c"):
             raise KeyboardInterrupt
         return changed
 
+    prepare(build, ["test"])
+    real = common.replace_file
     monkeypatch.setattr(common, "replace_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare(build, ["fix", "test"])
     monkeypatch.setattr(common, "replace_file", real)
     prepare(build, ["test"])
     assert "attach" not in prepared(build, dpdk_tree.COMMON)
-
-
-def test_a_record_that_is_no_json_counts_as_none(build):
+    write(build.source, {dpdk_tree.COMMON: "tampered\n"})
     prepare(build, ["fix"])
+    assert "tampered" not in prepared(build, dpdk_tree.COMMON)
+    # A record that is no JSON counts as none.
     write(build.root, {"prepared.json": "{"})
     prepare(build, ["test"])
     assert "attach" not in prepared(build, dpdk_tree.COMMON)
@@ -120,14 +103,10 @@ rule generate
 build build.ninja: generate
 """
 SOURCES = {
-    "test.c": "#include <rte_eal.h>\nint test_a(void);\nint main(void)\n{\n"
-              "\treturn test_a() + rte_eal_init();\n}\n",
+    "test.c": "#include <rte_eal.h>\nint test_a(void), other(void);\nint main(int argc)\n{\n"
+              "\treturn test_a() + rte_eal_init() + (argc > 1 ? other() : 0);\n}\n",
     "commands.c": "int commands;\n",
-    "test_a.h": "int helper(void);\n",
-    "test_a.c": "#include \"test_a.h\"\nint\ntest_a(void)\n{\n\treturn helper();\n}\n",
-    # Nothing refers to it: it registers itself.
-    "test_a_more.c": "#include \"test_a.h\"\n__attribute__((constructor)) void\nadd(void)\n{\n"
-                     "\thelper();\n}\n",
+    "test_a.c": "int helper(void);\nint\ntest_a(void)\n{\n\treturn helper();\n}\n",
     "helper.c": "int\nhelper(void)\n{\n\treturn 0;\n}\n",
     "other.c": "static int\nhelper(void)\n{\n\treturn 1;\n}\n"
                "int\nother(void)\n{\n\treturn helper();\n}\n"}
@@ -138,7 +117,8 @@ def objects(tmp_path):
     """A build directory as meson makes one for dpdk-test, with two libraries; nothing is built."""
     write(tmp_path / "tree/app/test", SOURCES)
     write(tmp_path / "tree/lib", {"eal/rte_eal.h": "int rte_eal_init(void);\n", "acl/acl.c": "",
-                                  "eal/eal.c": "int rte_eal_init(void) { return 0; }\n"})
+                                  "eal/eal.c": "int rte_eal_init(void) { return 0; }\n",
+                                  "eal/version.map": "DPDK_23 {\n\trte_eal_init;\n};\n"})
     text, made = NINJA, []
     for name in (name for name in SOURCES if name.endswith(".c")):
         made.append(f"app/test/{name}.o")
@@ -155,10 +135,11 @@ def ninja_in(objects):
     return lambda targets: process.run(["ninja", "-C", objects, *targets])
 
 
-def test_the_part_of_dpdk_test_that_is_referred_to(objects):
-    assert partial.build(objects, ninja_in(objects))
+def test_the_part_of_dpdk_test_that_the_tests_need(objects):
+    assert partial.build(objects, ninja_in(objects), ["test_a.c", "test_not_in_this_one.c"])
     subprocess.run(["app/dpdk-test"], cwd=objects, check=True)
-    assert (objects / "app/test/test_a_more.c.o").exists()
+    other = subprocess.run(["app/dpdk-test", "other"], cwd=objects)
+    assert other.returncode == -signal.SIGABRT
     assert not (objects / "app/test/other.c.o").exists()
     assert not (objects / "lib/librte_acl.so.1").exists()
     # The whole is added to it.
@@ -177,7 +158,7 @@ def test_a_dpdk_test_that_is_built_in_another_way_is_not_built_in_part(objects, 
     text = (objects.parent / name).read_text()
     assert found in text
     write(objects.parent, {name: text.replace(found, by)})
-    assert not partial.build(objects, ninja_in(objects))
+    assert not partial.build(objects, ninja_in(objects), ["test_a.c"])
 
 
 def test_once_built_whole_it_stays_whole(build, monkeypatch):

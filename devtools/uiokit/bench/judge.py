@@ -29,7 +29,6 @@ class Ratio:
     below: str
     bound: str
     target: typing.Optional[float]
-    limit: typing.Optional[float]
     summary: typing.Optional[samples.Summary]
     outcome: str
     note: str
@@ -40,26 +39,12 @@ class Ratio:
 
     @property
     def wanted(self):
-        return "" if self.target is None else f"{self.bound} {self.target:g}"
-
-    @property
-    def failed(self):
-        """The limit is missed, or the target if there is no limit."""
-        limit = self.target if self.limit is None else self.limit
-        return self.outcome == NOT_MET and _against(self, limit) == NOT_MET
-
-
-class Half(typing.NamedTuple):
-    """The slope between two x."""
-
-    low: float
-    high: float
-    slope: float
+        return "" if self.target is None else f"{self.bound} {self.target:.3g}"
 
 
 @dataclasses.dataclass
 class Growth:
-    """The growth of a figure: its slope over all x and in both halves; () if not measured.
+    """The growth of a figure: its slope over all x, and (from x, to x, slope) of both halves.
 
     change: relative, of the slope from the first half to the second; error: its standard error.
     """
@@ -76,10 +61,6 @@ class Growth:
     def wanted(self):
         return f"flat within {self.figure.growth[1]:.0%}"
 
-    @property
-    def failed(self):
-        return self.outcome == NOT_MET
-
 
 def all_of(run):
     """The Ratios and Growths of all figures, in the order of the table."""
@@ -95,9 +76,8 @@ def ratios(run, figure):
     denominator is 0, the ratio is that of the medians, without quartiles.
     """
     found = []
-    for above, below, bound, *targets in figure.ratios:
-        target, limit = (*targets, None)[:2]
-        one = Ratio(figure, above, below, bound, target, limit, *_ratio(run, figure, above, below))
+    for above, below, bound, target in figure.ratios:
+        one = Ratio(figure, above, below, bound, target, *_ratio(run, figure, above, below))
         if one.summary:
             one.outcome = NO_TARGET if target is None else _against(one, target)
         found.append(one)
@@ -171,7 +151,7 @@ def growth(run, figure):
     outcome = UNDECIDED if abs(abs(change) - tolerance) < off else \
         MET if abs(change) <= tolerance else NOT_MET
     return Growth(figure, outcome, "", slope, tuple(
-        Half(half[0][0], half[-1][0], steep) for half, steep in zip(halves, (first, second))),
+        (half[0][0], half[-1][0], steep) for half, steep in zip(halves, (first, second))),
         change, off)
 
 

@@ -16,16 +16,12 @@ from .. import common, process
 from . import judge, samples
 from .samples import number
 
-_WIDTH = 760
-# Of the caption: characters in a line, and its height.
-_COLUMNS, _LINE = 118, 15
-_STRIP = "points: samples; bar: median; box: from quartile to quartile"
-_CURVE = "small points: samples; line: medians; bars: from quartile to quartile"
-_QUANTITIES = {"s": "time", "ms": "time", "us": "time", "kB": "memory", "1/s": "rate"}
+_MARKS = "small points: samples; large points: medians; bars: from quartile to quartile"
+_QUANTITIES = {"s": "time (s)", "ms": "time (ms)", "us": "time (us)", "kB": "memory (kB)",
+               "1/s": "rate (1/s)"}
 # The palette of Okabe and Ito, for colour-blind readers. A variant has one colour in all plots.
 _COLOURS = {"patched": "0072B2", "stock": "D55E00", "vfio": "009E73", "none": "707070"}
-_MORE_COLOURS = ("0072B2", "E69F00", "CC79A7", "009E73", "56B4E9", "D55E00")
-_POINTS = (7, 5, 9, 13, 11, 15)
+_MORE_COLOURS = ("0072B2", "E69F00", "CC79A7", "009E73")
 _GOLDEN = 0.618034
 
 
@@ -41,8 +37,8 @@ def write(run):
 
 
 def missed(run):
-    """(sentence, whether it fails the run) for each missed target."""
-    return [(f"{one.figure.name}: {_sentence(one)}; target: {one.wanted}", one.failed)
+    """A sentence for each missed target."""
+    return [f"{one.figure.name}: {_sentence(one)}; target: {one.wanted}"
             for one in judge.all_of(run) if one.outcome == judge.NOT_MET]
 
 
@@ -50,8 +46,6 @@ def markdown(run):
     """The report on a Run. It links to NAME.svg of each measured figure."""
     about = run.about
     judged = judge.all_of(run)
-    ratios = [one for one in judged if isinstance(one, judge.Ratio)]
-    growths = {one.figure.name: one for one in judged if isinstance(one, judge.Growth)}
     outcomes = [one.outcome for one in judged if one.wanted]
     text = [f"# Benchmark of {about['date']}", "",
             *(f"- {line}" for line in _machine(run)),
@@ -66,43 +60,39 @@ def markdown(run):
     text += _table(
         ["figure", "ratio", "median", "error", "quartiles", "of", "target", "verdict"], [
             [one.figure.name, one.name, *_spread(one.summary), one.note, one.wanted or "-",
-             _bold(one.outcome)] for one in ratios])
-    text += ["", "## Figures", ""]
-    text += _table(["figure", "variant", "n", "median", "quartiles", "min", "max", "unit"], [
-        _row(run, figure, variant) for figure in samples.FIGURES if figure.x is None
-        for variant in figure.variants])
-    for figure in samples.FIGURES:
-        text += ["", f"### {figure.title}", ""]
-        if not run.measured(figure):
-            text.append(f"{figure.name}: {judge.NOT_MEASURED}")
-            continue
-        if figure.x is not None:
-            text += [*_curve(run, figure), ""]
-        if figure.name in growths:
-            growth = growths[figure.name]
-            text += [f"Result: {_sentence(growth)}. Target: {growth.wanted}, "
-                     f"{_bold(growth.outcome)}.", ""]
-        text.append(f"![{figure.title}]({figure.name}.svg)")
+             _bold(one.outcome)] for one in judged if isinstance(one, judge.Ratio)])
+    text += ["", *(f"{one.figure.name}: {_sentence(one)}; target: {one.wanted}, "
+                   f"{_bold(one.outcome)}." for one in judged if isinstance(one, judge.Growth)),
+             "", "## Figures", ""]
+    text += _table(["figure", "variant", "x", "n", "median", "quartiles", "min", "max", "unit"], [
+        [*place, *_row(run.at(figure, place[1], x)), figure.unit]
+        for figure, x, place in _places(run)])
+    text += [f"\n![{figure.title}]({figure.name}.svg)" for figure in samples.FIGURES
+             if run.measured(figure)]
     return "\n".join(text) + "\n"
 
 
+def _places(*runs):
+    """(figure, x, [name, variant, x in words]) of each row of a table of these runs."""
+    for figure in samples.FIGURES:
+        for variant in figure.variants:
+            for x in sorted({x for run in runs for x in run.xs(figure, [variant])},
+                            key=lambda x: x or 0) or [None]:
+                yield figure, x, [figure.name, variant, "" if x is None else f"{x:g} {figure.x}"]
+
+
 def compare(a, b):
-    """A Markdown table of two Runs, B against A, below the differences in their conditions.
+    """A Markdown table of two Runs, B against A, below their conditions.
 
     "within the spread": the ranges between the quartiles overlap.
     """
-    differ = [f"- {name}: A {old}, B {new}" for name, old, new in _differences(a.about, b.about)]
-    text = ["**Not the same conditions:**", "", *differ, ""] if differ else []
-    text += [f"- {name}: {run.folder.resolve().name}, {run.about['date']}, {run.about['commit']}"
-             for name, run in (("A", a), ("B", b))]
-    rows = []
-    for figure in samples.FIGURES:
-        for variant in figure.variants:
-            for x in sorted({*a.xs(figure, [variant]), *b.xs(figure, [variant])},
-                            key=lambda x: x or 0):
-                rows.append([figure.name, variant, "" if x is None else f"{x:g} {figure.x}",
-                             *_change(a.at(figure, variant, x), b.at(figure, variant, x)),
-                             figure.unit])
+    conditions = [[*_machine(run), f"{run.about['form']} form"] for run in (a, b)]
+    text = ["**Not the same conditions:**", ""] if conditions[0] != conditions[1] else []
+    for name, run, lines in zip("AB", (a, b), conditions):
+        text.append(f"- {name}: {run.folder.resolve().name}, {run.about['date']}, "
+                    f"{run.about['commit']}; {'; '.join(lines)}")
+    rows = [[*place, *_change(*(run.at(figure, place[1], x) for run in (a, b))), figure.unit]
+            for figure, x, place in _places(a, b)]
     return "\n".join([*text, "", *_table(
         ["figure", "variant", "x", "median of A", "median of B", "change", "quartiles", "unit"],
         rows)]) + "\n"
@@ -111,7 +101,7 @@ def compare(a, b):
 def _machine(run):
     """Two lines about the machine and the guest of a run."""
     host, guest = run.about["machine"], run.about["guest"]
-    return (f"machine: {host['cpu']}, {host['cores']} cores, {host['memory_gib']:g} GiB, "
+    return (f"machine: {host['cpu']}, {host['cores']} cores, {host['memory_gib']} GiB, "
             f"Linux {host['kernel']}",
             f"guest: Linux {guest['kernel']}, {guest['accel']}, {guest['cpus']} processors, "
             f"QEMU {guest['qemu']}, DPDK {run.about['dpdk']}")
@@ -123,22 +113,11 @@ def _sentence(one):
         return f"{one.name} is {number(one.summary.median)} ({one.note})"
     if not one.halves:
         return f"growth: {one.note}"
-    halves = " and ".join(f"{number(half.slope)} from {half.low:g} to {half.high:g}"
-                          for half in one.halves)
+    halves = " and ".join(f"{number(slope)} from {low:g} to {high:g}"
+                          for low, high, slope in one.halves)
     return (f"growth of {one.figure.growth[0]} per one of {one.figure.x} is "
             f"{number(one.slope)} {one.figure.unit} over all, {halves}: "
             f"{one.change * 100:+.1f} %, standard error {one.error * 100:.1f} %")
-
-
-def _differences(a, b):
-    for key in ("machine", "guest", "dpdk", "form"):
-        if isinstance(a[key], dict):
-            for name in dict.fromkeys((*a[key], *b[key])):
-                old, new = (of[key].get(name, "unknown") for of in (a, b))
-                if old != new:
-                    yield f"{key} {name}", old, new
-        elif a[key] != b[key]:
-            yield key, a[key], b[key]
 
 
 def _change(old, new):
@@ -152,28 +131,12 @@ def _change(old, new):
             "outside" if apart else "within the spread"]
 
 
-def _row(run, figure, variant):
-    of = run.at(figure, variant)
+def _row(of):
     if not of:
-        return [figure.name, variant, "0", judge.NOT_MEASURED, "-", "-", "-", figure.unit]
+        return ["0", judge.NOT_MEASURED, "-", "-", "-"]
     found = samples.summary(of.values())
-    return [figure.name, variant, str(found.n), number(found.median), _quartiles(found),
-            number(found.low), number(found.high), figure.unit]
-
-
-def _curve(run, figure):
-    rows = []
-    for x in run.xs(figure):
-        rows.append([f"{x:g}"])
-        for variant in run.measured(figure):
-            of = run.at(figure, variant, x)
-            found = samples.summary(of.values()) if of else None
-            rows[-1].append(f"{number(found.median)} ({_quartiles(found)}; n = {found.n})"
-                            if found else "not measured")
-    missing = [f"{variant}: {judge.NOT_MEASURED}." for variant in figure.variants
-               if variant not in run.measured(figure)]
-    return [" ".join([f"Median (quartiles; samples), {figure.unit}.", *missing]), "",
-            *_table([figure.x, *run.measured(figure)], rows)]
+    return [str(found.n), number(found.median), _quartiles(found), number(found.low),
+            number(found.high)]
 
 
 def _spread(found):
@@ -210,102 +173,41 @@ def _svg(run, figure, caption):
 
 def plot_script(run, figure, caption):
     """The commands for gnuplot. caption: lines below the plot."""
-    values = [value for variant in run.measured(figure) for x in run.xs(figure, [variant])
-              for value in run.at(figure, variant, x).values()]
-    top = max(values) * 1.06 or 1
-    log = figure.log and min(values) > 0
-    marks, drawing = (_STRIP, _strips) if figure.x is None else (_CURVE, _curves)
-    lines = [part for line in (marks, *caption) for part in textwrap.wrap(line, _COLUMNS)]
-    below = len(lines) * _LINE + (62 if figure.x is None else 70)
-    height = 350 + below
-    quantity = _QUANTITIES.get(figure.unit)
-    text = [
-        f'set terminal svg noenhanced size {_WIDTH},{height} background "white" '
-        'font "sans-serif,13"',
-        'set encoding utf8',
-        f'set title {_quoted(figure.title)} font "sans-serif,16"',
-        f'set ylabel {_quoted(f"{quantity} ({figure.unit})" if quantity else figure.unit)}',
-        'set border 3 lc rgb "#404040"',
-        'set tics nomirror out',
-        'set grid ytics lt 1 lw 1 lc rgb "#dddddd"',
-        'set logscale y' if log else f'set yrange [0:{top:.9g}]',
-        f'set format y "{"%g" if log or top < 10 else "%.0f"}"',
-        f'set bmargin at screen {below / height:.4f}']
-    for index, line in enumerate(reversed(lines)):
-        text.append(f'set label {_quoted(line)} at screen 0.015, screen '
-                    f'{(12 + _LINE * index) / height:.4f} left font "sans-serif,11" '
-                    'tc rgb "#505050"')
-    return "\n".join(text + drawing(run, figure)) + "\n"
-
-
-def _strips(run, figure):
-    """For each variant a strip of points on the box of its quartiles."""
-    variants = run.measured(figure)
-    text, tics, plots = [], [], []
-    for place, variant in enumerate(variants, 1):
-        values = [value for _, value in sorted(run.at(figure, variant).items())]
-        found = samples.summary(values)
-        unit = "" if figure.unit == "count" else f" {figure.unit}"
-        tics.append(f'"{variant}\\n{number(found.median)}{unit}, n = {found.n}" {place}')
-        text += [f"$box{place} << END", f"{place} {found.median:.9g} {place - 0.3} {place + 0.3} "
-                 f"{found.q1:.9g} {found.q3:.9g}", "END", f"$points{place} << END"]
-        # Spread the points evenly, not at random, over the middle of the box.
-        text += [f"{place + (index * _GOLDEN % 1 - 0.5) * 0.44:.4f} {value:.9g}"
-                 for index, value in enumerate(values)]
-        text += ["END"]
-        colour = _colour(figure, variant)
-        plots += [f'$box{place} using 1:2:3:4:5:6 with boxxyerror fs solid 0.18 noborder '
-                  f'lc rgb "#{colour}"',
-                  f'$box{place} using 3:2:(0.6):(0) with vectors nohead lw 2 lc rgb "#202020"',
-                  f'$points{place} using 1:2 with points pt 7 ps 0.45 lc rgb "#40{colour}"']
-    return text + [f'set xtics ({", ".join(tics)}) scale 0', "set key off",
-                   f"set xrange [0.4:{len(variants) + 0.6}]", "plot " + ", \\\n     ".join(plots)]
-
-
-def _curves(run, figure):
-    """For each variant a line of medians, bars between the quartiles, and all samples."""
-    variants, xs = run.measured(figure), run.xs(figure)
-    text, plots = [], []
-    width = xs[-1] - xs[0] or 1
-    for place, variant in enumerate(variants):
-        # Side by side, so that no bar hides another.
-        shift = (place - (len(variants) - 1) / 2) * 0.008 * width
+    text, plots, tics, everything = [], [], [], []
+    for place, variant in enumerate(run.measured(figure)):
         points, medians = [], []
         for x in run.xs(figure, [variant]):
-            of = run.at(figure, variant, x)
-            found = samples.summary(of.values())
-            points += [f"{x + shift:.6g} {value:.9g}" for _, value in sorted(of.items())]
-            medians.append(f"{x + shift:.6g} {found.median:.9g} {found.q1:.9g} {found.q3:.9g}")
+            values = [value for _, value in sorted(run.at(figure, variant, x).items())]
+            found, at = samples.summary(values), place if x is None else x
+            everything += values
+            # Without an x, spread the samples evenly, not at random.
+            points += [f"{at + (x is None) * (index * _GOLDEN % 1 - 0.5) * 0.4:.4f} {value:.9g}"
+                       for index, value in enumerate(values)]
+            medians.append(f"{at:.6g} {found.median:.9g} {found.q1:.9g} {found.q3:.9g}")
         text += [f"$points{place} << END", *points, "END",
                  f"$medians{place} << END", *medians, "END"]
-        colour, shape = _colour(figure, variant), _POINTS[place % len(_POINTS)]
-        plots += [f'$points{place} using 1:2 with points pt 7 ps 0.25 '
-                  f'lc rgb "#80{colour}" notitle',
-                  f'$medians{place} using 1:3:(0):($4-$3) with vectors heads size screen 0.005,90 '
-                  f'lw 1.5 lc rgb "#{colour}" notitle',
-                  f'$medians{place} using 1:2 with linespoints pt {shape} ps 0.45 lw 1.5 '
-                  f'lc rgb "#{colour}" title {_quoted(variant)}']
-    if len(xs) <= 10:
-        text.append(f"set xtics ({', '.join(f'{x:g}' for x in _apart(xs, 0.045 * width))})")
-    return text + [
-        f"set xlabel {_quoted(figure.x)} offset 0, 0.5",
+        colour = _COLOURS.get(variant, _MORE_COLOURS[place % len(_MORE_COLOURS)])
+        plots += [f'$points{place} using 1:2 with points pt 7 ps 0.3 lc rgb "#80{colour}" notitle',
+                  f'$medians{place} using 1:2:3:4 with yerrorbars pt 5 lw 1.5 lc rgb "#{colour}" '
+                  'notitle',
+                  f'$medians{place} using 1:2 with lines lw 1.5 lc rgb "#{colour}" '
+                  f'title {_quoted(variant)}']
+        tics.append(f"{_quoted(variant)} {place}")
+    if figure.x is None:
+        text += ["set key off", f"set xtics ({', '.join(tics)})",
+                 f"set xrange [-0.6:{place + 0.6}]"]
+    lines = [part for line in (figure.x or "", _MARKS, *caption)
+             for part in textwrap.wrap(line, 110) or [""]]
+    return "\n".join([
+        'set terminal svg noenhanced size 760,440 background "white" font "sans-serif,13"',
+        "set encoding utf8", f"set title {_quoted(figure.title)}",
+        f"set ylabel {_quoted(_QUANTITIES.get(figure.unit, figure.unit))}",
+        # In apostrophes nothing is special, a line break included.
+        'set xlabel ' + '."\\n".'.join(map(_quoted, lines)) + ' font "sans-serif,11"',
+        "set border 3", "set tics nomirror out", "set grid ytics", "set offsets graph 0.03, 0.03",
         "set key outside right center Left reverse samplen 2",
-        f"set xrange [{min(0, xs[0]) - 0.025 * width:.6g}:{xs[-1] + 0.03 * width:.6g}]",
-        "plot " + ", \\\n     ".join(plots)]
-
-
-def _apart(xs, gap):
-    """The x whose labels do not touch, including the last x."""
-    kept = [xs[-1]]
-    for x in xs[:-1]:
-        if (len(kept) < 2 or x - kept[-1] >= gap) and xs[-1] - x >= gap:
-            kept.append(x)
-    return sorted(kept)
-
-
-def _colour(figure, variant):
-    return _COLOURS.get(variant) or \
-        _MORE_COLOURS[figure.variants.index(variant) % len(_MORE_COLOURS)]
+        f"set yrange [0:{max(everything) * 1.06 or 1:.9g}]", *text,
+        "plot " + ", \\\n     ".join(plots), ""])
 
 
 def _quoted(text):

@@ -9,6 +9,8 @@ import pathlib
 import re
 import shutil
 
+from .. import distro
+
 
 def add_dpdk(parser):
     """Options of a command that builds DPDK."""
@@ -52,10 +54,25 @@ def pci_id(text):
     return text
 
 
+def add_kernel_and_qemu(parser, kernel_group=None):
+    """The options of a command that boots guests, as lab.guest_kernel and lab.qemu take them."""
+    suites = ", ".join(distro.SUITES)
+    (kernel_group or parser).add_argument(
+        "--kernel", metavar="KERNEL", help="the guest's kernel: a vmlinuz, a kernel .deb, or the "
+        f"suite whose newest kernel package is fetched, one of {suites} (default: the newest of "
+        "this distribution when it was first fetched; never installed)")
+    parser.add_argument("--modules", metavar="PATH", help="folder or .deb with the modules of "
+                        "--kernel (default: the .deb itself, or a folder found beside a vmlinuz)")
+    parser.add_argument("--qemu", metavar="QEMU", type=program, help="the QEMU program, or the "
+                        f"suite whose package is unpacked and not installed, one of {suites} "
+                        "(default: the qemu-system program in PATH)")
+
+
 def program(text):
-    """The type of an option that takes a program, by name or path."""
-    if shutil.which(text) is None:
-        raise argparse.ArgumentTypeError(f"{text}: no such program")
+    """The type of an option that takes a program, by name or path, or the suite that has it."""
+    if text not in distro.SUITES and shutil.which(text) is None:
+        raise argparse.ArgumentTypeError(f"{text}: no such program, nor one of "
+                                         f"{', '.join(distro.SUITES)}")
     return text
 
 

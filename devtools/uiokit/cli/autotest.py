@@ -13,12 +13,12 @@ import time
 from .. import common, distro
 from . import arguments, ci_report
 from ..dpdk import source, variants
-from ..lab import autotest, guest_kernel, qemu, tap, vm
+from ..lab import autotest, guest_kernel, tap, vm
 
 _EPILOG = """\
 The last line is `autotest: PASS` or `autotest: FAIL: WHY`. The whole output of each run is kept in
-build/autotest-VARIANT.txt. doc/ci.md describes the files of --json, --junit and --tap, in which a
-failure that is expected of stock is not a failure.
+build/autotest-VARIANT.txt (--all: autotest-VARIANT-all.txt). doc/ci.md describes the files of
+--json, --junit and --tap, in which a failure that is expected of stock is not a failure.
 
 exit codes: 0 patched passes, and stock fails as expected; 1 otherwise; 2 usage error; 69 something
 needed is missing, or the guest did not report; 77 nothing could be tested; 130 interrupted"""
@@ -79,7 +79,7 @@ def _run(variant, folder, build, options, lab_options, show):
     with common.step(f"running {autotest.TEST} on {variant}"):
         result, verdict = autotest.run(lab_options, folder, build.program(),
                                        show if options.verbose else None)
-    log = common.build_dir() / f"autotest-{variant}.txt"
+    log = common.build_dir() / f"autotest-{variant}{'-all' * options.all}.txt"
     common.replace_file(log, f"# dpdk-test exited with {result.code}; boot log: {result.log}\n"
                         f"# standard output:\n{result.stdout}\n"
                         f"# standard error:\n{result.stderr}")
@@ -166,12 +166,7 @@ def parse(argv):
         help="run only this variant, and judge by it alone: it must pass")
     arguments.add_dpdk(parser)
     arguments.add_refresh(parser)
-    add("--kernel", metavar="PATH", help="the guest's kernel, a vmlinuz or a kernel .deb (default: "
-        "the distribution's kernel package, not installed)")
-    add("--modules", metavar="PATH", help="folder or .deb with the modules of --kernel (default: "
-        "searched beside the kernel)")
-    add("--qemu", metavar="PATH", type=arguments.program,
-        help=f"the QEMU program (default {qemu.PROGRAM})")
+    arguments.add_kernel_and_qemu(parser)
     add("--accel", choices=("auto", "kvm", "tcg"), default="auto",
         help="the accelerator (default auto: KVM where a guest boots on it, else TCG)")
     add("-k", dest="filter", metavar="TEXT", type=_filter,

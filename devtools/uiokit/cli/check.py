@@ -126,8 +126,9 @@ def parse(argv):
     parser.add_argument("--test", action="append", default=[], choices=list(known_tests()),
                         metavar="NAME", help="run only this test, such as autotest; may be "
                         "repeated")
-    parser.add_argument("--full", action="store_true", help="run the long form of the suites fault "
-                        "and bench: about an hour")
+    parser.add_argument("--full", action="store_true", help="run the long form: the suites fault "
+                        "and bench whole, all cases of the autotest on stock as well; more than "
+                        "an hour")
     parser.add_argument("--jobs", type=arguments.number(1, 1024), default=os.cpu_count(),
                         metavar="N", help="number of tests that run at a time, of those that can "
                         "(default %(default)s)")

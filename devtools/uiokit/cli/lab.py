@@ -54,6 +54,7 @@ def main(argv):
             command.add_argument("command", nargs="+", metavar="COMMAND",
                                  help="the command and its arguments, after --")
     args = vars(parser.parse_args(argv))
+    args["env"] = dict(args["env"])
     del args["no_install"]
     if args.pop("what") == "shell":
         size = shutil.get_terminal_size()
@@ -70,13 +71,8 @@ def main(argv):
 def _add_options(parser):
     add = parser.add_argument
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--kernel", metavar="PATH",
-                        help="a vmlinuz, or a kernel .deb (default: the distribution's newest of "
-                        "when it was first fetched)")
     arguments.add_refresh(source)
     arguments.add_no_install(parser)
-    add("--modules", metavar="PATH", help="folder or .deb with the modules of --kernel (default: "
-        "the .deb itself, or a folder found beside the vmlinuz)")
     add("--accel", choices=("auto", "kvm", "tcg"), default="auto",
         help="auto: KVM if a guest boots on it, else software emulation, TCG (default auto)")
     add("--nvme", metavar="N", type=arguments.number(0, qemu.MAX_NVME), default=1,
@@ -108,7 +104,7 @@ def _add_options(parser):
         "(default: to the same path); may be repeated")
     add("--give", action="append", default=[], metavar="GUEST:HOST", type=_given,
         help="copy a file or folder out when the command has ended; may be repeated")
-    add("--env", action=_Variable, default={}, metavar="NAME=VALUE",
+    add("--env", action="append", default=[], metavar="NAME=VALUE", type=_variable,
         help="set a variable for the command; may be repeated")
     add("--timeout", metavar="SECONDS", type=arguments.number(1, 1 << 20),
         help="kill the command after this time (default: no limit)")
@@ -116,16 +112,15 @@ def _add_options(parser):
         "with a timestamp, when it happens; - is stderr")
     add("--append", metavar="WORDS", default="", help="add words to the kernel's command line")
     add("--verbose", action="store_true", help="show the guest's console on stderr")
-    add("--qemu", metavar="PATH", default=qemu.PROGRAM,
-        help=f"the QEMU to run (default {qemu.PROGRAM})")
+    arguments.add_kernel_and_qemu(parser, source)
+    parser.set_defaults(qemu=qemu.PROGRAM)
 
 
-class _Variable(argparse.Action):
-    def __call__(self, parser, namespace, value, option=None):
-        name, equals, text = value.partition("=")
-        if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name):
-            parser.error(f"{option} {value}: not NAME=VALUE")
-        setattr(namespace, self.dest, {**getattr(namespace, self.dest), name: text})
+def _variable(text):
+    name, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name):
+        raise argparse.ArgumentTypeError(f"{text}: not NAME=VALUE")
+    return name, value
 
 
 def _taken(text):

@@ -8,11 +8,11 @@ import os
 import re
 
 from .. import common
-from ..series import apply, dpdk_tree, export, patchset, refresh
+from ..series import apply, dpdk_tree, export, patchset, refresh, track
 
-_EXITS = """exit codes: 0 done (status: the tree does not have the bug), 1 the series does not fit
-(status: the tree has the bug), 2 usage error (status: no DPDK), 69 environment missing or broken
-(status: unknown code), 130 interrupted"""
+_EXITS = """exit codes: 0 done (status: the tree does not have the bug; track: no such commits),
+1 the series does not fit (status: the tree has the bug; track: commits to look at), 2 usage error
+(status: no DPDK), 69 environment missing or broken (status: unknown code), 130 interrupted"""
 
 
 def main(argv):
@@ -33,6 +33,11 @@ def main(argv):
                          help="the folder for the mails, made if missing")
     _command(commands, _refresh, "take an edited, applied git tree back into this repository",
              "tree")
+    command = _command(commands, _track, "the DPDK commits that touch what the series edits or "
+                       "relies on, and the first one that it does not fit")
+    command.add_argument("tree", metavar="TREE", help="a git checkout of DPDK")
+    command.add_argument("--since", metavar="REV", help="a commit that the series fits (default: "
+                         "the last one it was moved to, series/tracked)")
     options = parser.parse_args(argv)
     return options.function(options)
 
@@ -154,3 +159,13 @@ def _refresh(options):
         print(name)
     if not changed:
         print(f"{tree}: this repository has the same already")
+
+
+def _track(options):
+    tree = dpdk_tree.Tree(options.tree)
+    commits, misfit = track.track(tree, options.since)
+    for line in commits:
+        print(line)
+    print(f"{tree}: {len(commits)} commits to look at; the series " + (
+        f"does not fit since {misfit[0]}:\n{misfit[1]}" if misfit else "fits"))
+    return common.FAILED if commits or misfit else common.PASSED

@@ -65,7 +65,8 @@ def install(tree, profile, prefix, variant, more=()):
     prefix = checked_prefix(prefix)
     options = [*_COMMON, *PROFILES[profile][1](tree), f"--prefix={prefix}", *more]
     distro.need(NEED)
-    build = variants.Build(tree)
+    # Not the tree of the other commands, which may run at the same time and want both variants.
+    build = variants.Build(tree, kind="-install")
     patch = variant == variants.PATCHED and build.diagnosis == "affected"
     if variant == variants.STOCK and len(build.patches) < len(patchset.read()):
         raise common.Usage(f"{tree} carries the series already: it cannot be built without it")

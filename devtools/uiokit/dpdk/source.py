@@ -4,6 +4,7 @@
 """The DPDK source to work with: a tree at a path, or the distribution's source package."""
 
 import os
+import platform
 import tempfile
 import time
 
@@ -28,7 +29,7 @@ def get(path=None, refresh=False):
                     key=lambda file: file.parent.stat().st_mtime)
         if known and not refresh:
             tree = dpdk_tree.Tree(known.parent)
-            distribution = distro.os_release().get("NAME", "distribution")
+            distribution = platform.freedesktop_os_release().get("NAME", "distribution")
             common.say(f"  {tree} ({distribution} source package, fetched "
                        f"{common.age(known.parent)} ago; --refresh to fetch again)")
             return tree

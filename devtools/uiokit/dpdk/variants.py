@@ -42,14 +42,15 @@ class Build:
 
     only_autotest: build only the part of dpdk-test that the autotest runs, unless all of it was
     built before. A later Build without it adds the rest to the same build directory.
+    kind: the end of the name of the build directory.
     """
 
-    def __init__(self, tree, sanitize=False, optimize=False, only_autotest=False):
+    def __init__(self, tree, sanitize=False, optimize=False, only_autotest=False, kind=""):
         self.tree = tree
         self.only_autotest = only_autotest
         self.options = MINIMAL + _SANITIZED * sanitize + _OPTIMIZED * optimize
         key = hashlib.sha256(str(tree.path).encode()).hexdigest()[:8]
-        kind = "-sanitized" * sanitize + "-optimized" * optimize
+        kind += "-sanitized" * sanitize + "-optimized" * optimize
         self.root = common.build_dir("dpdk", f"{tree.text}-{key}{kind}")
         self.source = self.root / "tree"
         self.objects = self.root / "objects"
@@ -123,7 +124,10 @@ class Build:
                 process.run(["ninja", "-C", self.objects, *targets], log=log, env=self.env,
                             progress=progress)
 
-            if whole.exists() or not (self.only_autotest and partial.build(self.objects, ninja)):
+            tests = {os.path.basename(name) for patch in patchset.read() for name in patch.new_files
+                     if name.startswith("app/test/")}
+            if whole.exists() or not (
+                    self.only_autotest and partial.build(self.objects, ninja, tests)):
                 whole.touch()
                 ninja([])
 
@@ -173,8 +177,9 @@ class Build:
 
     def lay_out(self, variant):
         """A folder with dpdk-test and its libraries where its RUNPATH finds them."""
-        with common.fresh_dir(self.root / f"run-{variant}") as folder:
+        with common.fresh_dir(self.root / f"run-{variant}", keep_same=True) as folder:
             program = self.program()
+            (folder / "drivers").mkdir()
             for path in [self.objects / program, *self.objects.glob("lib/*.so*"),
                          *self.objects.glob("drivers/*.so*")]:
                 # meson sets up the links of all libraries, of which not all need be built.

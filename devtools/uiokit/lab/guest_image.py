@@ -8,7 +8,6 @@ import pathlib
 import shlex
 import shutil
 import stat
-import tempfile
 
 from .. import common, distro, process
 from . import elf, find_program
@@ -92,20 +91,7 @@ def busybox():
             f"busybox: {'not found' if not known else f'{known[0]} needs shared libraries'}: "
             "install a statically linked busybox (Fedora, Arch and Alpine: package busybox or "
             "busybox-static)")
-    with common.locked(common.build_dir() / "busybox.lock", "fetching busybox"):
-        if not (unpacked / "bin/busybox").is_file():
-            _fetch_busybox(unpacked)
-    return unpacked / "bin/busybox"
-
-
-def _fetch_busybox(unpacked):
-    distro.need({"dpkg-deb": "dpkg"})
-    with common.step("fetching busybox-static"), \
-            tempfile.TemporaryDirectory(dir=common.build_dir(), prefix="download-") as download:
-        distro.apt_get("download", "busybox-static", cwd=download)
-        package, = pathlib.Path(download).glob("busybox-static_*.deb")
-        with common.fresh_dir(unpacked) as folder:
-            process.run(["dpkg-deb", "-x", package, folder])
+    return distro.unpacked("busybox-static", ["busybox-static"]) / "bin/busybox"
 
 
 def _add_busybox(archive):

@@ -64,13 +64,18 @@ def check(spec, modules):
         if modules is not None:
             raise common.Usage(f"--modules {modules} without --kernel: give the kernel, too")
         return
+    if spec in distro.SUITES:
+        if modules is not None:
+            raise common.Usage(f"--modules {modules} with --kernel {spec}, which has its own")
+        return
     spec = _readable(spec, "--kernel")
     if modules is not None:
         modules = _readable(modules, "--modules")
     if spec.suffix == ".deb":
         _package(spec)
     elif not spec.is_file():
-        raise common.Usage(f"--kernel {spec}: not a file: give a vmlinuz or a kernel .deb")
+        raise common.Usage(f"--kernel {spec}: not a file: give a vmlinuz, a kernel .deb, "
+                           f"or one of {', '.join(distro.SUITES)}")
     else:
         _modules_for(spec, modules)
 
@@ -78,13 +83,14 @@ def check(spec, modules):
 def obtain(spec=None, modules=None, refresh=False, driver="uio_pci_generic"):
     """The Kernel to boot.
 
-    spec: None for the distribution's newest, a kernel .deb, or the path of a vmlinuz or vmlinux.
+    spec: None for the distribution's newest, one of distro.SUITES for the newest of that suite, a
+    kernel .deb, or the path of a vmlinuz or vmlinux.
     modules: None to look beside the kernel, else a folder, or the .deb that has the modules.
     refresh: fetch the distribution's newest again. driver: a key of DRIVERS.
     """
     check(spec, modules)
-    if spec is None:
-        folder = _distribution_kernel(refresh)
+    if spec is None or spec in distro.SUITES:
+        folder = _distribution_kernel(spec, refresh)
         return _load(_image_in(folder), folder, driver)
     spec = pathlib.Path(spec).resolve()
     modules = modules and pathlib.Path(modules).resolve()
@@ -137,18 +143,19 @@ def _image_in(folder):
     return next(folder.glob("boot/vmlinuz-*"), None)
 
 
-def _distribution_kernel(refresh):
-    """The unpacked package of the distribution's newest kernel; it is fetched once."""
+def _distribution_kernel(suite, refresh):
+    """The unpacked package of the newest kernel of a suite (None: the machine's own), fetched once.
+    """
     with _alone():
         if refresh:
             distro.refresh_lists()
-            return _fetch()
-        return _fetched() or _fetch()
+            return _fetch(suite)
+        return _fetched(suite) or _fetch(suite)
 
 
-def _fetched():
+def _fetched(suite):
     """The folder of the kernel that was fetched last, or None. Say how old it is."""
-    known = common.build_dir("kernel") / "default"
+    known = common.build_dir("kernel") / (suite or "default")
     if not known.is_file():
         return None
     name, *version = known.read_text().split()
@@ -164,10 +171,10 @@ def _say_age(known, name):
     common.say(f"  kernel {name} (fetched {common.age(known)} ago; --refresh to fetch the newest)")
 
 
-def _fetch():
-    known = common.build_dir("kernel") / "default"
+def _fetch(suite):
+    known = common.build_dir("kernel") / (suite or "default")
     for meta in META_PACKAGES:
-        packages = _depends(meta, "image|modules")
+        packages = _depends(meta, "image|modules", suite)
         if packages:
             break
     else:
@@ -175,10 +182,11 @@ def _fetch():
                                     "give a kernel with --kernel")
     # Ubuntu keeps modules in a package of their own, which the image package depends on.
     for package in list(packages):
-        packages += [name for name in _depends(package, "modules") if name not in packages]
+        packages += [name for name in _depends(package, "modules", suite)
+                     if name not in packages]
     with tempfile.TemporaryDirectory(dir=known.parent, prefix="download-") as download:
         with common.step(f"fetching {', '.join(packages)}"):
-            distro.apt_get("download", *packages, cwd=download)
+            distro.apt_get("download", *packages, cwd=download, suite=suite)
         debs = sorted(pathlib.Path(download).glob("*.deb"))
         with common.step("unpacking the kernel"):
             folder = _unpack(debs)
@@ -188,9 +196,9 @@ def _fetch():
     return folder
 
 
-def _depends(package, kinds):
+def _depends(package, kinds, suite):
     return re.findall(rf"(?m)^ *Depends: (linux-(?:{kinds})-(?:extra-)?\d\S*)$",
-                      distro.apt_cache("depends", package))
+                      distro.apt_cache("depends", package, suite=suite))
 
 
 def _package(deb):
@@ -250,14 +258,14 @@ def _load(image, folder, driver):
                 raise common.Usage(
                     f"kernel {release} has no module {name} ({needed.get(name, 'a dependency')}) "
                     f"in {folder}: give the folder or the package that has it with --modules")
-            level = {name: kernel_image.read_module(files[name]) for name in sorted(names)}
-            for name, (version, needs) in kernel_image.about_modules(level).items():
+            paths = [files[name] for name in sorted(names)]
+            for name, (version, needs) in zip(sorted(names), kernel_image.about_modules(paths)):
                 if version != release:
                     raise common.Usage(f"{files[name]} is for kernel {version}, not for {release}: "
                                        "give the folder with this kernel's modules with --modules")
+                modules[name] = kernel_image.read_module(files[name])
                 depends[name] = needs
-            modules.update(level)
-            names = {other for name in level for other in depends[name]}
+            names = {other for name in names for other in depends[name]}
         kernel.modules.update(modules)
         kernel.depends.update(depends)
 

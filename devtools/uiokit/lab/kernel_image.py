@@ -6,12 +6,10 @@
 import bz2
 import hashlib
 import lzma
-import pathlib
 import re
 import shutil
 import struct
 import subprocess
-import tempfile
 import zlib
 
 from .. import common, distro, process
@@ -98,21 +96,17 @@ def read_module(path):
     return data
 
 
-def about_modules(modules):
-    """{name: (release of its kernel, names of the modules it depends on)} for modules' contents."""
+def about_modules(paths):
+    """(release of its kernel, names of the modules that it depends on) of each module file."""
     distro.need({MODINFO: "kmod"})
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [pathlib.Path(folder, f"{name}.ko") for name in modules]
-        for path, data in zip(paths, modules.values()):
-            path.write_bytes(data)
-        versions, depends = (
-            process.run([MODINFO, "-F", field, *paths], problem=common.Usage).stdout.splitlines()
-            for field in ("vermagic", "depends"))
-    if not len(versions) == len(depends) == len(modules):
-        raise common.Infrastructure(f"modinfo: a field is missing from one of {', '.join(modules)}")
-    return {name: (version.split(" ")[0], [other for other in needs.replace("-", "_").split(",")
-                                           if other])
-            for name, version, needs in zip(modules, versions, depends)}
+    versions, depends = (
+        process.run([MODINFO, "-F", field, *paths], problem=common.Usage).stdout.splitlines()
+        for field in ("vermagic", "depends"))
+    if not len(versions) == len(depends) == len(paths):
+        raise common.Infrastructure("modinfo: a field is missing from one of "
+                                    f"{', '.join(path.name for path in paths)}")
+    return [(version.split(" ")[0], [name for name in needs.replace("-", "_").split(",") if name])
+            for version, needs in zip(versions, depends)]
 
 
 def _filter(program, data):

@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 
-from .. import common, process
+from .. import common, distro, process
 
 PROGRAM = "qemu-system-x86_64"
 OLDEST = (5, 2)
@@ -121,6 +121,27 @@ def _drive_args(name, image):
 def _inherited(file):
     """A path by which QEMU opens a file that it inherits and that has no name."""
     return f"/proc/self/fd/{file.fileno()}"
+
+
+@functools.cache
+def obtain(spec):
+    """The program for --qemu: itself, or a script that runs the QEMU of one of distro.SUITES.
+
+    That QEMU is unpacked, not installed, with all libraries that are not part of libc.
+    """
+    if spec not in distro.SUITES:
+        return spec
+    packages = distro.depending(
+        ["qemu-system-x86"], r"(?!libc6$|libgcc)(?:lib|qemu-system-|seabios|ipxe-)\S*", spec)
+    folder = distro.unpacked(f"qemu-{spec}", packages, spec)
+    programs, share = folder / "usr/bin", folder / "usr/share"
+    libraries, = (folder / "usr/lib").glob("*-linux-gnu")
+    script = folder / PROGRAM
+    common.replace_file(script, f"""#!/bin/sh
+LD_LIBRARY_PATH={libraries}:{folder}/lib/{libraries.name} QEMU_MODULE_DIR={libraries}/qemu \\
+exec {programs / PROGRAM} -L {share}/qemu -L {share}/seabios "$@"
+""", 0o755)
+    return str(script)
 
 
 @functools.cache

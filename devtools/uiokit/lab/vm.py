@@ -12,7 +12,6 @@ import dataclasses
 import os
 import pathlib
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -103,8 +102,6 @@ def check(options):
     """
     if options.bind == "vfio-pci" and not options.iommu:
         raise common.Usage("--bind vfio-pci needs --iommu")
-    if options.qemu != qemu.PROGRAM and shutil.which(options.qemu) is None:
-        raise common.Usage(f"--qemu {options.qemu}: no such program")
     for _, host in options.give:
         guest_files.check_writable("--give", host)
     if options.watch not in (None, "-"):
@@ -131,7 +128,7 @@ def boot(options, *, on_line=None, sinks=None, keyboard=None):
     check(options)
     distro.need({name: package for name, package in NEED.items()
                  if name != qemu.PROGRAM or options.qemu == name})
-    options = _what_qemu_can(options)
+    options = _what_qemu_can(dataclasses.replace(options, qemu=qemu.obtain(options.qemu)))
     kernel = guest_kernel.obtain(options.kernel, options.modules, options.refresh, options.bind)
     with contextlib.ExitStack() as stack:
         def scratch():

@@ -33,10 +33,11 @@ def apply(tree, patches, branch=BRANCH):
     if missing and tree.is_git:
         refuse_dirty(tree)
         process.run(["git", "check-ref-format", "--branch", branch], problem=common.Usage)
-    with scratch.repository(tree, missing) as repo:
+    identity = user_identity(tree.path, needed=missing and tree.is_git)
+    with scratch.repository(tree, missing, identity) as repo:
         steps = list(repo.put_on(missing))
     if steps and tree.is_git:
-        _apply_commits(tree, steps, branch)
+        _apply_commits(tree, steps, branch, identity)
     elif steps:
         _apply_edits(tree, steps)
     return [patch for patch, _ in steps]
@@ -45,36 +46,31 @@ def apply(tree, patches, branch=BRANCH):
 def _apply_edits(tree, steps):
     """Write the files of an unpacked tree; if one cannot be written, restore all."""
     final = {name: data for _, changed in steps for name, data in changed.items()}
-    with contextlib.ExitStack() as undo:
+    with tempfile.TemporaryDirectory(dir=tree.path, prefix=".uio-series-") as folder, \
+            contextlib.ExitStack() as undo:
+        new, old = ([pathlib.Path(folder, f"{kind}{number}") for number in range(len(final))]
+                    for kind in ("new", "old"))
         # All that needs disk space comes first; what follows, and its undoing, only renames.
-        staged = []
-        for name, data in final.items():
+        for path, data in zip(new, final.values()):
+            path.write_bytes(data)
+        for name, made, kept in zip(final, new, old):
             target = tree.path / name
             for parent in reversed(target.relative_to(tree.path).parents):
                 if not (tree.path / parent).exists():
                     (tree.path / parent).mkdir()
                     undo.callback((tree.path / parent).rmdir)
-            new = target.with_name(f".{target.name}.uio-new")
-            undo.callback(new.unlink, missing_ok=True)
-            new.write_bytes(data)
             if target.exists():
-                shutil.copymode(target, new)
-            staged.append((new, target, target.with_name(f".{target.name}.uio-old")))
-        for new, target, old in staged:
-            if target.exists():
-                os.rename(target, old)
-                undo.callback(os.replace, old, target)
+                shutil.copymode(target, made)
+                os.rename(target, kept)
+                undo.callback(os.replace, kept, target)
             else:
                 undo.callback(target.unlink, missing_ok=True)
-            os.rename(new, target)
+            os.rename(made, target)
         undo.pop_all()
-    for _, _, old in staged:
-        old.unlink(missing_ok=True)
 
 
-def _apply_commits(tree, steps, target):
+def _apply_commits(tree, steps, target, identity):
     """Make the commits beside the work tree, then move to them in one step."""
-    identity = user_identity(tree.path)
     branch = tree.git("branch", "--show-current")
     if target != branch and tree.git("branch", "--list", target):
         raise common.Usage(f"{tree.path} has a branch {target} already: switch to it, delete it "
@@ -100,12 +96,14 @@ def _apply_commits(tree, steps, target):
         tree.git("switch", "-q", "-c", target, parent)
 
 
-def user_identity(path):
-    """`Name <mail>` as git knows the user; never made up."""
+def user_identity(path, needed=True):
+    """`Name <mail>` as git knows the user; never made up. None if unknown and not needed."""
     done = process.run(["git", "-C", path, "-c", "user.useConfigOnly=true",
                         "var", "GIT_AUTHOR_IDENT"], check=False)
     match = re.match(r"(.+ <.+>) \d+ ", done.stdout)
     if done.returncode != 0 or not match:
+        if not needed:
+            return None
         raise common.Usage("git has no user.name and user.email for the sign-off; "
                            "set both with git config --global")
     return match[1]

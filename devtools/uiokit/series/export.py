@@ -3,6 +3,7 @@
 
 """Write the series as mails that are made for one DPDK tree."""
 
+import email.utils
 import os
 import pathlib
 import re
@@ -35,7 +36,7 @@ def export(tree, patches, folder, below=()):
     env = dict(os.environ, GIT_AUTHOR_NAME=name, GIT_AUTHOR_EMAIL=mail, GIT_AUTHOR_DATE=moment,
                GIT_COMMITTER_NAME=name, GIT_COMMITTER_EMAIL=mail, GIT_COMMITTER_DATE=moment,
                **patchset.NO_CONFIG)
-    with scratch.repository(tree, [*carried, *below, *patches]) as repo:
+    with scratch.repository(tree, [*carried, *below, *patches], identity) as repo:
         for patch in reversed(carried):
             repo.undo(patch)
         beneath = [patch for patch, _ in repo.put_on(below)]
@@ -55,8 +56,8 @@ def export(tree, patches, folder, below=()):
                      "--notes", f"--subject-prefix={_prefix(tree)}", f"-{len(mailed)}", "-o", out],
                     cwd=repo.folder, env=env)
         cover, *_ = made = sorted(out.iterdir())
-        cover.write_text(re.sub(r"(?m)^Date: .*", f"Date: {_mail_date(moment)}",
-                                cover.read_text()))
+        cover.write_text(re.sub(r"(?m)^Date: .*", "Date: " + email.utils.formatdate(
+            int(moment[1:].split()[0])), cover.read_text()))
         mails = {folder / path.name: path.read_bytes() for path in made}
     # An older mail may hold somebody's edits, and git am would take it too.
     other = sorted(path.name for path in folder.glob("*.patch")
@@ -104,8 +105,3 @@ def _moment():
     seconds = process.run(["git", "-C", common.TOP, "log", "-1", "--format=%ct", "--", "series",
                            "drivers", "app", "doc", "*.diff"], check=False).stdout.strip()
     return f"@{seconds or int((patchset.SERIES / 'order').stat().st_mtime)} +0000"
-
-
-def _mail_date(moment):
-    import email.utils
-    return email.utils.formatdate(int(moment[1:].split()[0]))

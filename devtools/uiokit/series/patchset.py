@@ -9,7 +9,6 @@ it, and the files that it adds, which stand whole at their DPDK path. An edit of
 than the tree is used. A file without a variant that old is not edited.
 """
 
-import functools
 import os
 import re
 
@@ -22,13 +21,15 @@ SETS = ("fixes", "rfc")
 NO_CONFIG = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull,
              "GIT_CONFIG_NOSYSTEM": "1"}
 ATTRIBUTES = "*.c diff=cpp\n*.h diff=cpp\n"
+# The copyright holder of new files as they stand here; a tree gets the user's name instead.
+HOLDER = b"the dpdk-uio-secondary authors"
 CARRIED_DIFF = ["diff", "--relative", "-U1", "--no-color", "--no-ext-diff", "--no-indent-heuristic"]
 
 
 class Patch:
     """One commit of the series."""
 
-    def __init__(self, kind, name, *words):
+    def __init__(self, diffs, kind, name, *words):
         self.kind = kind
         self.name = name
         if kind not in SETS:
@@ -46,24 +47,22 @@ class Patch:
         self.new_files = sorted({str(path.relative_to(common.TOP)) for glob in words
                                  if not glob.startswith("needs=")
                                  for path in common.TOP.glob(glob) if path.suffix != ".diff"})
+        pattern = re.compile(rf"(.+)\.{re.escape(name)}(?:\.(\d+)\.(\d+))?\.diff")
+        found = [(pattern.fullmatch(str(path.relative_to(common.TOP))), path) for path in diffs]
+        # (DPDK path, release of the variant, its path here); of a file the oldest variant first
+        self.variants = sorted((match[1], (int(match[2] or 0), int(match[3] or 0)), path)
+                               for match, path in found if match)
 
     def files(self, tree):
         """{DPDK path: its diff, or None for a new file} for a tree of that version."""
-        chosen = {}
-        pattern = re.compile(rf"(.+)\.{re.escape(self.name)}(?:\.(\d+)\.(\d+))?\.diff")
-        for path in payload_diffs():
-            match = pattern.fullmatch(str(path.relative_to(common.TOP)))
-            if not match:
-                continue
-            target, year, month = match.groups()
-            base = (int(year), int(month)) if year else (0, 0)
+        chosen = dict.fromkeys(self.new_files)
+        for target, release, path in self.variants:
             notes = re.fullmatch(r"doc/guides/rel_notes/release_(\d+)_(\d+)\.rst", target)
-            if notes and tuple(map(int, notes.groups())) != tree.version[:2]:
-                continue  # Release notes are written for the release in the making only.
-            if base <= tree.version[:2] and base >= chosen.get(target, ((-1, -1), None))[0]:
-                chosen[target] = (base, path)
-        return {**dict.fromkeys(self.new_files),
-                **{target: path for target, (_, path) in sorted(chosen.items())}}
+            # Release notes are written for the release in the making only.
+            if release <= tree.version[:2] and (
+                    not notes or tuple(map(int, notes.groups())) == tree.version[:2]):
+                chosen[target] = path
+        return chosen
 
     def diffs(self, tree):
         """{DPDK path: diff} of the edits that this tree has a place for."""
@@ -81,11 +80,9 @@ class Patch:
 
     def touches_library(self):
         """Whether it changes the bus driver, rather than tests and documents around it."""
-        pattern = re.compile(rf"drivers/.*\.{re.escape(self.name)}\.(?:\d+\.\d+\.)?diff")
-        return any(pattern.fullmatch(str(path.relative_to(common.TOP))) for path in payload_diffs())
+        return any(target.startswith("drivers/") for target, *_ in self.variants)
 
 
-@functools.lru_cache(maxsize=None)
 def payload_diffs():
     """All diffs of this repository, of every patch."""
     found = [path for folder in ("app", "doc", "drivers", "usertools")
@@ -95,14 +92,14 @@ def payload_diffs():
 
 def read(names=None):
     """The series in order; or the patches of these names, with all that they need."""
-    series = {}
+    series, diffs = {}, payload_diffs()
     for line in (SERIES / "order").read_text().splitlines():
         words = line.split("#")[0].split()
         if not words:
             continue
         if len(words) < 2:
             raise common.Usage(f"series/order: {line}: no set and topic")
-        patch = Patch(*words)
+        patch = Patch(diffs, *words)
         wrong = [need for need in patch.needs if need not in series]
         if wrong:
             raise common.Usage(f"series/order: {patch.name} needs {', '.join(wrong)}: "

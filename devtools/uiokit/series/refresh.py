@@ -11,8 +11,6 @@ import tempfile
 from .. import common, process
 from . import apply, patchset, scratch
 
-_SIGN_OFF = re.compile(r"(?m)^Signed-off-by: .*\n?")
-
 
 def refresh(tree):
     """Take the commits of the series on a git tree back into this repository. Returns changes."""
@@ -62,7 +60,8 @@ def _commits(tree):
 
 def _read_back(tree, patch, commit, attributes, writes):
     """Add to `writes` what a commit makes of a patch: {path in this repository: bytes or None}."""
-    message = _SIGN_OFF.sub("", tree.git("log", "-1", "--format=%B", commit)).rstrip() + "\n"
+    message = re.sub(r"(?m)^Signed-off-by: .*\n?", "",
+                     tree.git("log", "-1", "--format=%B", commit)).rstrip() + "\n"
     writes[patchset.SERIES / f"{patch.name}.msg"] = (message + patch.notes).encode()
     gone = {*patch.diffs(tree).values(), *(common.TOP / name for name in patch.added(tree))}
     names = tree.git("diff-tree", "-r", "--relative", "--no-commit-id", "--name-status",
@@ -70,12 +69,16 @@ def _read_back(tree, patch, commit, attributes, writes):
     for status, name in (line.split("\t") for line in names):
         if status == "A":
             path, data = common.TOP / name, _output(tree, "cat-file", "blob", f"{commit}:./{name}")
+            holder = re.escape(tree.git("log", "-1", "--format=%an", commit).encode())
+            data = re.sub(rb"(Copyright\(c\) \d+ )%b$" % holder, rb"\1" + patchset.HOLDER, data,
+                          count=1, flags=re.M)
         elif status == "M":
             text = patchset.carried(_output(tree, "-c", f"core.attributesFile={attributes}",
                                             *patchset.CARRIED_DIFF, f"{commit}^", commit, "--",
                                             name).decode())
             path = patch.diffs(tree).get(name, common.TOP / f"{name}.{patch.name}.diff")
-            if path.exists() and not _shape_differs(path, text):
+            # Line numbers do not count: they are those of another base.
+            if path.exists() and patchset.shape(path.read_text()) == patchset.shape(text):
                 text = path.read_text()
             data = text.encode()
         else:
@@ -98,8 +101,3 @@ def _refuse_unsaved(path):
     if done.returncode == 0 and done.stdout.strip() and path.exists():
         raise common.Usage(f"{path.relative_to(common.TOP)} has changes that are not committed, "
                            "and refresh would overwrite them; commit or stash them first")
-
-
-def _shape_differs(known, text):
-    """Line numbers do not count: they are those of another base."""
-    return patchset.shape(known.read_text()) != patchset.shape(text)

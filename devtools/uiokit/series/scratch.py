@@ -29,8 +29,10 @@ that change. Restore the order that DPDK has.
 class ScratchRepository:
     """The files that a series touches, taken out of a tree into a scratch git repository."""
 
-    def __init__(self, tree, series, folder):
+    def __init__(self, tree, series, folder, identity=None):
+        """identity: `Name <mail>`, the copyright holder of new files"""
         self.tree = tree
+        self.holder = identity.partition(" <")[0].encode() if identity else patchset.HOLDER
         self.folder = pathlib.Path(folder)
         self.paths = sorted({dpdk_tree.LINUX, *patchset.paths(series, tree)})
         self.git("init", "-q", "--template=", "-b", "base", ".")
@@ -84,15 +86,15 @@ class ScratchRepository:
                     f"{patch.name}: {name} already exists in {self.tree}, and differs: the tree "
                     "carries another version of this patch; start from the base without it")
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes((common.TOP / name).read_bytes())
+            data = (common.TOP / name).read_bytes()
+            target.write_bytes(data.replace(patchset.HOLDER, self.holder))
         for name, diff in patch.diffs(self.tree).items():
-            if not (self.folder / name).is_file():
-                raise common.CheckFailed(
-                    f"{diff.relative_to(common.TOP)}: {self.tree} has no {name}")
             self.git("add", "-A", "-f")
-            done = self.git("apply", "--whitespace=nowarn", diff, check=False)
+            done = self.git("apply", "-v", "--whitespace=nowarn", diff, check=False)
             if done.returncode != 0:
-                raise common.CheckFailed(self._misfit(name, diff, done.stderr))
+                raise common.CheckFailed(
+                    f"{diff.relative_to(common.TOP)} does not fit {name} in {self.tree}:\n"
+                    f"{done.stderr}  make a variant for this base: doc/new-release.md")
             landed = self.edit(name)
             if shape(landed) != shape(diff.read_text()):
                 raise common.CheckFailed(
@@ -102,19 +104,21 @@ class ScratchRepository:
         self.git("add", "-A", "-f")
 
     def undo(self, patch):
-        """Undo a patch if it is applied to the letter; otherwise change nothing. Returns which."""
+        """Undo a patch if it is applied to the letter; otherwise change nothing. Returns which.
+
+        The copyright holder of a new file may be anybody: it depends on who applied the patch.
+        """
         before = self.contents()
         added = patch.added(self.tree)
         for name in added:
-            if before.get(name) != (common.TOP / name).read_bytes():
+            known = (common.TOP / name).read_bytes()
+            if before[name] is None or _without_holder(before[name]) != _without_holder(known):
                 return False
-        diffs = patch.diffs(self.tree)
-        for name, diff in diffs.items():
-            if self.git("apply", "-R", "--whitespace=nowarn", diff, check=False).returncode != 0:
-                for path in diffs:
-                    if before[path] is not None:
-                        (self.folder / path).write_bytes(before[path])
-                return False
+        # In one go, so that git applies all of them or none.
+        diffs = "".join(diff.read_text() for diff in patch.diffs(self.tree).values())
+        if diffs and self.git("apply", "-R", "--whitespace=nowarn", stdin=diffs,
+                              check=False).returncode != 0:
+            return False
         for name in added:
             (self.folder / name).unlink()
         return bool(added or diffs)
@@ -123,30 +127,22 @@ class ScratchRepository:
         """The carried form of what is unstaged in a file: one line of context, no blob ids."""
         return carried(self.git(*CARRIED_DIFF, "--", name).stdout)
 
-    def _misfit(self, name, diff, git_says):
-        """Which hunk does not fit, named so that a person can go there."""
-        header, *hunks = re.split(r"(?m)^(?=@@ )", diff.read_text())
-        for number, hunk in enumerate(hunks, 1):
-            if self.git("apply", "--check", "-", check=False,
-                        stdin=header + hunk).returncode != 0:
-                quoted = "\n".join(f"    {line}" for line in hunk.splitlines()[:8])
-                return (f"{diff.relative_to(common.TOP)}: hunk {number} of {len(hunks)} does not "
-                        f"fit {name} in {self.tree}:\n{quoted}\n"
-                        "  make a variant for this base: doc/new-release.md")
-        return f"{diff.relative_to(common.TOP)} does not fit {name} in {self.tree}: {git_says}"
-
 
 @contextlib.contextmanager
-def repository(tree, series):
+def repository(tree, series, identity=None):
     """A ScratchRepository that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="uio-series-") as folder:
-        yield ScratchRepository(tree, series, folder)
+        yield ScratchRepository(tree, series, folder, identity)
 
 
 def patched_files(tree, series):
     """{path: bytes} of the files that differ from the tree once the series is on it."""
     with repository(tree, series) as repo:
         return {name: data for _, changed in repo.put_on(series) for name, data in changed.items()}
+
+
+def _without_holder(data):
+    return re.sub(rb"(?<=Copyright\(c\) )(\d+) .*", rb"\1", data, count=1)
 
 
 def _headings(*diffs):

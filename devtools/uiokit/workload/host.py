@@ -25,7 +25,7 @@ def build(tree, optimize=False):
     folders = {}
     for variant, laid_out in made.variants().items():
         folders[variant] = made.root / f"workload-{variant}"
-        with made.alone(), common.fresh_dir(folders[variant]) as folder:
+        with made.alone(), common.fresh_dir(folders[variant], keep_same=True) as folder:
             for part in ("lib", "drivers"):
                 shutil.copytree(laid_out / part, folder / part, symlinks=True,
                                 copy_function=os.link)

@@ -18,7 +18,6 @@
  */
 
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
@@ -85,7 +84,7 @@ primary_read(struct primary_drive *drive, struct nvme_qpair *qp)
 
 	/* No block contains this pattern: a read that transfers nothing must fail. */
 	memset(drive->data.addr, 0xa5, NVME_BUF_SIZE);
-	ret = nvme_io(&drive->ctrl, qp, NVME_NVM_READ, lba, &drive->data);
+	ret = nvme_read(&drive->ctrl, qp, lba, &drive->data);
 	if (ret == 0)
 		ret = primary_verify(drive, lba);
 	if (ret != 0) {
@@ -214,11 +213,9 @@ primary_stat(void)
 	struct rte_malloc_socket_stats heap = { .heap_allocsz_bytes = 0 };
 
 	rte_malloc_get_socket_stats(0, &heap);
-	printf("{\"fds\": %u, \"maps\": %u, \"private_kb\": %ld, \"rss_kb\": %ld, "
-			"\"heap_bytes\": %zu, \"heap_count\": %u, \"heap_total\": %zu}\n",
-			workload_count_fds(""), workload_count_maps(""),
-			workload_memory("/proc/self/smaps_rollup", "Private_Dirty:"),
-			workload_memory("/proc/self/status", "VmRSS:"),
+	printf("{\"fds\": %u, \"maps\": %u, \"private_kb\": %ld, \"heap_bytes\": %zu, "
+			"\"heap_count\": %u, \"heap_total\": %zu}\n",
+			workload_count_fds(""), workload_count_maps(""), workload_private_kb(),
 			heap.heap_allocsz_bytes, heap.alloc_count, heap.heap_totalsz_bytes);
 }
 
@@ -331,29 +328,14 @@ primary_stop(void)
 }
 
 int
-primary_main(int argc, char **argv)
+primary_main(char **argv)
 {
-	static const struct option options[] = {
-		{ "interval", required_argument, NULL, 'i' },
-		{ "wait", no_argument, NULL, 'w' },
-		{ NULL, 0, NULL, 0 },
-	};
+	const char *interval_us = workload_option(argv, "--interval");
 	struct pollfd input = { .fd = STDIN_FILENO, .events = POLLIN };
-	unsigned int d, interval_us = 0;
-	bool wait = false;
+	unsigned int d;
 	char line[64];
-	int option;
 
-	optind = 1;
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (option == 'i')
-			interval_us = atoi(optarg);
-		else if (option == 'w')
-			wait = true;
-		else
-			return 2;
-	}
-	if (wait) {
+	if (workload_option(argv, "--wait") != NULL) {
 		printf("{\"waiting\": true}\n");
 		fflush(stdout);
 		if (fgets(line, sizeof(line), stdin) == NULL)
@@ -388,8 +370,8 @@ primary_main(int argc, char **argv)
 		if (poll(&input, 1, 0) > 0 &&
 				(fgets(line, sizeof(line), stdin) == NULL || !primary_execute(line)))
 			break;
-		if (interval_us > 0)
-			usleep(interval_us);
+		if (interval_us != NULL && atoi(interval_us) > 0)
+			usleep(atoi(interval_us));
 	}
 	primary_stop();
 	rte_eal_cleanup();

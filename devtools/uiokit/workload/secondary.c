@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <linux/capability.h>
 #include <stdlib.h>
@@ -30,15 +29,6 @@
 #define SECONDARY_SYSFS "/0000:"
 #define SECONDARY_DEV_UIO "/dev/uio"
 #define SECONDARY_DEV_VFIO "vfio"
-
-struct secondary_options {
-	bool no_attach;
-	bool stay;             /* attached, until the end of input */
-	bool read_only;        /* do not write to config space, which others may do at the same time */
-	uint64_t started;      /* when this process was started, see workload_now() */
-	unsigned int time_config;
-	const char *become;    /* drop privileges between EAL's start and the attach */
-};
 
 static unsigned int
 secondary_count_fds(void)
@@ -103,87 +93,66 @@ secondary_use_config(struct rte_pci_device *pci, bool read_only)
 /* The subsystem ID is read-only: writes to it have no effect. */
 #define CONFIG_READ_ONLY 0x2c
 
-struct secondary_method {
-	const char *figure, *variant;
-	enum { BY_DPDK, BY_FD, BY_OPEN } how;
-	bool write;
-};
-
-/* Access 4 bytes of config space by one method. */
+/* Access 4 bytes of config space: 0 by DPDK, 1 by an open file, 2 by a file opened for it. */
 static int
-secondary_try_method(struct rte_pci_device *pci, const struct secondary_method *method, int fd,
+secondary_access_by(unsigned int how, bool write, struct rte_pci_device *pci, int fd,
 		const char *path)
 {
+	const off_t offset = write ? CONFIG_READ_ONLY : 0;
 	uint32_t value = 0;
 	int ret;
 
-	if (method->how == BY_DPDK)
-		return method->write ?
-			rte_pci_write_config(pci, &value, sizeof(value), CONFIG_READ_ONLY) :
-			rte_pci_read_config(pci, &value, sizeof(value), 0);
-	if (method->how == BY_OPEN)
-		fd = open(path, method->write ? O_RDWR : O_RDONLY);
-	ret = method->write ? pwrite(fd, &value, sizeof(value), CONFIG_READ_ONLY) :
-		pread(fd, &value, sizeof(value), 0);
-	if (method->how == BY_OPEN)
+	if (how == 0)
+		return write ? rte_pci_write_config(pci, &value, sizeof(value), offset) :
+			rte_pci_read_config(pci, &value, sizeof(value), offset);
+	if (how == 2)
+		fd = open(path, write ? O_RDWR : O_RDONLY);
+	ret = write ? pwrite(fd, &value, sizeof(value), offset) :
+		pread(fd, &value, sizeof(value), offset);
+	if (how == 2)
 		close(fd);
 
 	return ret;
-}
-
-/* Return the nanoseconds of one sample, or 0 when an access fails. */
-static uint64_t
-secondary_time_method(struct rte_pci_device *pci, const struct secondary_method *method, int fd,
-		const char *path)
-{
-	const uint64_t began = workload_now();
-	unsigned int i;
-
-	for (i = 0; i < SECONDARY_ACCESSES; i++) {
-		if (secondary_try_method(pci, method, fd, path) != 4)
-			return 0;
-	}
-	return workload_now() - began;
 }
 
 /* Time each method in each round and print each sample. */
 static int
 secondary_time_config(struct rte_pci_device *pci, unsigned int rounds)
 {
-	static const struct secondary_method methods[] = {
-		{ "config-read", "rte_pci_read_config", BY_DPDK, false },
-		{ "config-read", "pread", BY_FD, false },
-		{ "config-read", "open+pread+close", BY_OPEN, false },
-		{ "config-write", "rte_pci_write_config", BY_DPDK, true },
-		{ "config-write", "pwrite", BY_FD, true },
-		{ "config-write", "open+pwrite+close", BY_OPEN, true },
+	static const struct {
+		const char *figure, *variant;
+	} methods[] = {
+		{ "config-read", "rte_pci_read_config" },
+		{ "config-read", "pread" },
+		{ "config-read", "open+pread+close" },
+		{ "config-write", "rte_pci_write_config" },
+		{ "config-write", "pwrite" },
+		{ "config-write", "open+pwrite+close" },
 	};
-	const struct secondary_method *method;
+	unsigned int i, n, method;
 	char path[128];
-	unsigned int round;
-	uint64_t ns = 1;
-	size_t i;
-	int fd;
+	uint64_t began;
+	int fd, ret = 0;
 
 	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/config", pci->name);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return -1;
-	for (round = 0; round < rounds && ns > 0; round++) {
-		for (i = 0; i < RTE_DIM(methods) && ns > 0; i++) {
-			/* Each round starts with another method: none is always the first. */
-			method = &methods[(i + round) % RTE_DIM(methods)];
-			ns = secondary_time_method(pci, method, fd, path);
-			if (ns > 0)
-				printf("{\"figure\": \"%s\", \"variant\": \"%s\", \"x\": null, "
-						"\"round\": %u, \"value\": %.6f}\n",
-						method->figure, method->variant, round,
-						ns / 1e3 / SECONDARY_ACCESSES);
-		}
+	for (i = 0; i < rounds * RTE_DIM(methods) && ret == 0; i++) {
+		/* Each round starts with another method: none is always the first. */
+		method = (i + i / RTE_DIM(methods)) % RTE_DIM(methods);
+		began = workload_now();
+		for (n = 0; n < SECONDARY_ACCESSES && ret == 0; n++)
+			ret = secondary_access_by(method % 3, method >= 3, pci, fd, path) == 4 ? 0 : -1;
+		if (ret == 0)
+			printf("{\"figure\": \"%s\", \"variant\": \"%s\", \"x\": null, "
+					"\"round\": %zu, \"value\": %.6f}\n", methods[method].figure,
+					methods[method].variant, i / RTE_DIM(methods),
+					(workload_now() - began) / 1e3 / SECONDARY_ACCESSES);
 	}
 	close(fd);
 
-	return ns > 0 ? 0 : -1;
+	return ret;
 }
 
 /* Drop privileges: access to config space depends on those of the process that opens it. */
@@ -203,48 +172,6 @@ secondary_become(const char *whom)
 	return syscall(SYS_capset, &header, data);
 }
 
-static int
-secondary_parse(int argc, char **argv, struct secondary_options *o)
-{
-	static const struct option options[] = {
-		{ "no-attach", no_argument, NULL, 'n' },
-		{ "stay", no_argument, NULL, 's' },
-		{ "read-only", no_argument, NULL, 'r' },
-		{ "started", required_argument, NULL, 'a' },
-		{ "time-config", required_argument, NULL, 't' },
-		{ "become", required_argument, NULL, 'u' },
-		{ NULL, 0, NULL, 0 },
-	};
-	int option;
-
-	optind = 1;
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (option) {
-		case 'n':
-			o->no_attach = true;
-			break;
-		case 's':
-			o->stay = true;
-			break;
-		case 'r':
-			o->read_only = true;
-			break;
-		case 'a':
-			o->started = strtoull(optarg, NULL, 10);
-			break;
-		case 't':
-			o->time_config = atoi(optarg);
-			break;
-		case 'u':
-			o->become = optarg;
-			break;
-		default:
-			return -1;
-		}
-	}
-	return 0;
-}
-
 /* A drive is usable when its registers can be read. */
 static int
 secondary_probe_registers(struct rte_pci_device *pci)
@@ -255,17 +182,22 @@ secondary_probe_registers(struct rte_pci_device *pci)
 }
 
 int
-secondary_main(int argc, char **argv)
+secondary_main(char **argv)
 {
-	struct secondary_options o = { .started = workload_now() };
-	unsigned int d, uio_fds, fds, maps;
+	/* Attached until the end of input; config space is not written, since others may do so. */
+	const bool attach = workload_option(argv, "--no-attach") == NULL,
+		stay = workload_option(argv, "--stay") != NULL,
+		read_only = workload_option(argv, "--read-only") != NULL;
+	/* Nanoseconds, see workload_now(). */
+	const char *started = workload_option(argv, "--started"),
+		*rounds = workload_option(argv, "--time-config"),
+		*become = workload_option(argv, "--become");
+	unsigned int d, fds, maps;
 	uint64_t began, attached;
 	char byte;
 	int ret = 0;
 
-	if (secondary_parse(argc, argv, &o) != 0)
-		return 2;
-	if (o.become != NULL && secondary_become(o.become) != 0)
+	if (started == NULL || (become != NULL && secondary_become(become) != 0))
 		return 2;
 	/* The scan in rte_eal_init() may have left some: count what the attach adds. */
 	fds = secondary_count_fds();
@@ -273,30 +205,28 @@ secondary_main(int argc, char **argv)
 
 	secondary_phase("attach");
 	began = workload_now();
-	if (!o.no_attach)
+	if (attach)
 		workload_attach();
 	for (d = 0; d < workload_devices_nb; d++)
 		ret |= secondary_probe_registers(workload_devices[d]);
 	attached = workload_now();
-	if (!o.no_attach && workload_devices_nb == 0) {
+	if (attach && workload_devices_nb == 0) {
 		fprintf(stderr, "no NVMe drive was attached\n");
 		ret = -1;
 	}
 	secondary_phase("attached");
-	uio_fds = workload_count_fds(SECONDARY_DEV_UIO);
-	printf("{\"drives\": %u, \"ms\": %.6f, \"part_ms\": %.6f, \"uio_fds\": %u, "
-			"\"private_kb\": %ld}\n", workload_devices_nb, (attached - o.started) / 1e6,
-			(attached - began) / 1e6, uio_fds,
-			workload_memory("/proc/self/smaps_rollup", "Private_Dirty:"));
+	printf("{\"drives\": %u, \"ms\": %.6f, \"part_ms\": %.6f, \"private_kb\": %ld}\n",
+			workload_devices_nb, (attached - strtoull(started, NULL, 10)) / 1e6,
+			(attached - began) / 1e6, workload_private_kb());
 	fflush(stdout);
 
-	while (o.stay && read(STDIN_FILENO, &byte, 1) > 0)
+	while (stay && read(STDIN_FILENO, &byte, 1) > 0)
 		;
 	secondary_phase("use");
 	for (d = 0; d < workload_devices_nb; d++)
-		ret |= secondary_use_config(workload_devices[d], o.read_only);
-	if (o.time_config > 0 && workload_devices_nb > 0)
-		ret |= secondary_time_config(workload_devices[0], o.time_config);
+		ret |= secondary_use_config(workload_devices[d], read_only);
+	if (rounds != NULL && workload_devices_nb > 0)
+		ret |= secondary_time_config(workload_devices[0], atoi(rounds));
 	secondary_phase("detach");
 	for (d = 0; d < workload_devices_nb; d++)
 		rte_pci_unmap_device(workload_devices[d]);

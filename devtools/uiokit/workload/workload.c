@@ -134,19 +134,17 @@ workload_count_maps(const char *part)
 }
 
 long
-workload_memory(const char *file, const char *field)
+workload_private_kb(void)
 {
 	char line[256];
 	long value = -1;
 	FILE *f;
 
-	f = fopen(file, "r");
+	f = fopen("/proc/self/smaps_rollup", "r");
 	if (f == NULL)
 		return -1;
-	while (value < 0 && fgets(line, sizeof(line), f) != NULL) {
-		if (strncmp(line, field, strlen(field)) == 0)
-			value = strtol(line + strlen(field), NULL, 10);
-	}
+	while (value < 0 && fgets(line, sizeof(line), f) != NULL)
+		sscanf(line, "Private_Dirty: %ld kB", &value);
 	fclose(f);
 
 	return value;
@@ -165,6 +163,16 @@ workload_print_string(const char *text)
 	putchar('"');
 }
 
+const char *
+workload_option(char **argv, const char *name)
+{
+	for (; *argv != NULL; argv++) {
+		if (strcmp(*argv, name) == 0)
+			return argv[1] != NULL ? argv[1] : "";
+	}
+	return NULL;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -176,6 +184,6 @@ main(int argc, char **argv)
 		return EXIT_FAILURE;
 	}
 	if (rte_eal_process_type() == RTE_PROC_PRIMARY)
-		return primary_main(argc - used, argv + used);
-	return secondary_main(argc - used, argv + used);
+		return primary_main(argv + used);
+	return secondary_main(argv + used);
 }

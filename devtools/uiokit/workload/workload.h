@@ -48,13 +48,16 @@ int workload_command(const struct rte_pci_device *pci);
 /** Count the file descriptors, or mappings, of this process whose path contains @p part. */
 unsigned int workload_count_fds(const char *part);
 unsigned int workload_count_maps(const char *part);
-/** Read a field in kB, such as "VmRSS:", from /proc/self/smaps_rollup or /proc/self/status. */
-long workload_memory(const char *file, const char *field);
+/** The private memory of this process that it has written to, in kB. */
+long workload_private_kb(void);
 
 /** Print text as a JSON string. */
 void workload_print_string(const char *text);
 
-int primary_main(int argc, char **argv);
-int secondary_main(int argc, char **argv);
+/** The word after an option, "" if it is the last; NULL without the option. */
+const char *workload_option(char **argv, const char *name);
+
+int primary_main(char **argv);
+int secondary_main(char **argv);
 
 #endif /* WORKLOAD_H */

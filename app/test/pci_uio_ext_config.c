@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright(c) 2026 the dpdk-uio-secondary authors
+ */
+
+/* What does not fit in config space: short and odd reads, and capabilities that are not there. */
+
+#include <stdio.h>
+#include <string.h>
+
+#include "test.h"
+#include "pci_uio_test.h"
+
+#define CONFIG_CONVENTIONAL 256
+/* Fills buffers: a byte that is still so was not touched. */
+#define UNTOUCHED 0xa5
+#define ODD_MAX 12
+
+/* As one process sees it. */
+struct config_view {
+	int32_t len;
+	int32_t ext_caps[64]; /* offset of each capability ID */
+	int32_t ret[ODD_MAX];
+	int32_t stray;        /* bytes that changed past a result, or are wrong in it */
+};
+
+/* Accesses that are cut short, misaligned, empty or out of range, checked against plain reads. */
+static void
+look_odd(struct rte_pci_device *pci, struct config_view *view, const uint8_t *bytes)
+{
+	const int end = view->len;
+	const struct {
+		off_t offset;
+		size_t len;
+	} odd[ODD_MAX] = {
+		{ 0, 0 }, { 1, 1 }, { 1, 4 }, { 2, 4 }, { 3, 2 }, { 5, 7 }, { end - 2, 4 },
+		{ end - 1, 8 }, { end, 4 }, { end + 1, 1 }, { INT32_MAX, 4 }, { -1, 4 },
+	};
+	uint8_t buf[16];
+	int i, j, ret;
+
+	for (i = 0; i < ODD_MAX; i++) {
+		memset(buf, UNTOUCHED, sizeof(buf));
+		ret = rte_pci_read_config(pci, buf, odd[i].len, odd[i].offset);
+		view->ret[i] = ret;
+		view->stray += ret > (int)odd[i].len;
+		for (j = 0; j < (int)sizeof(buf); j++) {
+			if (j >= ret)
+				view->stray += buf[j] != UNTOUCHED;
+			else if (odd[i].offset + j < end)
+				view->stray += buf[j] != bytes[odd[i].offset + j];
+		}
+	}
+}
+
+static void
+look(struct rte_pci_device *pci, struct config_view *view)
+{
+	uint8_t bytes[4096];
+	size_t i;
+
+	memset(view, 0, sizeof(*view));
+	view->len = rte_pci_read_config(pci, bytes, sizeof(bytes), 0);
+	/* After an error each further one would fail in the same way, with an error message. */
+	for (i = 1; i < RTE_DIM(view->ext_caps) && view->ext_caps[i - 1] >= 0; i++)
+		view->ext_caps[i] = rte_pci_find_ext_capability(pci, i);
+	look_odd(pci, view, bytes);
+}
+
+static int
+role_look(struct uio_peer *peer, struct rte_pci_device *pci)
+{
+	RTE_BUILD_BUG_ON(sizeof(struct config_view) > sizeof(peer->view));
+	look(pci, (struct config_view *)peer->view);
+	return 0;
+}
+
+static const struct uio_role uio_ext_config_roles[] = {
+	{ .name = "look", .work = role_look },
+};
+UIO_REGISTER_ROLES(uio_ext_config_roles)
+
+static void
+check_ext_caps(struct uio_dev *dev)
+{
+	const struct config_view *peer = (const struct config_view *)uio_shared->peers[0].view;
+	struct config_view own;
+	bool found = false;
+	char expected[64];
+	size_t i;
+
+	look(dev->pci, &own);
+	/* Without extended config space there is no extended capability, which is no error. */
+	uio_expect(own.len > CONFIG_CONVENTIONAL || own.ext_caps[1] == 0,
+			"rte_pci_find_ext_capability to return 0 on 256 bytes", "0x%x",
+			own.ext_caps[1]);
+	for (i = 1; i < RTE_DIM(own.ext_caps); i++) {
+		found |= own.ext_caps[i] > 0;
+		snprintf(expected, sizeof(expected), "capability 0x%02zx at 0x%03x", i,
+				own.ext_caps[i]);
+		uio_expect(peer->ext_caps[i] == own.ext_caps[i], expected, "0x%03x",
+				peer->ext_caps[i]);
+	}
+	if (!found)
+		uio_skip("%s has no extended capability: use e1000e or an NVMe with SR-IOV",
+				dev->name);
+}
+
+static void
+check_odd(struct uio_dev *dev)
+{
+	const struct config_view *peer = (const struct config_view *)uio_shared->peers[0].view;
+	struct config_view own;
+	char expected[64];
+	int i;
+
+	look(dev->pci, &own);
+	uio_expect(own.stray == 0 && peer->stray == 0, "no stray byte", "%d, %d in the primary",
+			peer->stray, own.stray);
+	for (i = 0; i < ODD_MAX; i++) {
+		snprintf(expected, sizeof(expected), "access %d to give %d as in the primary", i,
+				own.ret[i]);
+		uio_expect(peer->ret[i] == own.ret[i], expected, "%d", peer->ret[i]);
+	}
+}
+
+static const struct uio_case uio_ext_config_cases[] = {
+	{ .name = "config_ext_caps", .role = "look", .check = check_ext_caps,
+		.claim = "a secondary finds the same extended capabilities as the primary" },
+	{ .name = "config_odd", .role = "look", .check = check_odd,
+		.claim = "unaligned or out-of-range config reads give an error or a short count" },
+};
+UIO_REGISTER_CASES(20, uio_ext_config_cases)
