@@ -78,7 +78,7 @@ start killed_secondary {PERF} -t 100 -c 0x2
 sleep 5
 end killed_secondary KILL 0
 finish killed_primary
-start primary_first {PERF} -t 5 -c 0x1
+start primary_first {PERF} -t 15 -c 0x1
 ready attached
 start primary_first_secondary {PERF} -t 50 -c 0x2
 finish primary_first
