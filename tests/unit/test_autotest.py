@@ -135,6 +135,18 @@ def test_a_pass_reassures_and_a_failure_names_case_expected_got_and_log(run):
         "autotest: FAIL: patched fails (1 of 2 cases)"]
 
 
+@pytest.mark.parametrize("patched, code, shown", [
+    (PASSED, 0, "passes"), (STOCK, 1, "fails"),
+    ((common.Infrastructure("no guest"), 0), 69, "not run")])
+def test_a_table_has_the_kernel_of_each_suite_and_the_worst_decides(run, monkeypatch, patched,
+                                                                    code, shown):
+    monkeypatch.setattr(command.qemu, "version", lambda _: "7.2")
+    ended, out, _ = run("--kernel", "all", stock=STOCK, patched=patched)
+    rows = [line.split(" | ") for line in out.splitlines() if line.startswith("| ")][1:]
+    assert ended == code and [row[0] for row in rows] == [f"| {name}" for name in distro.SUITES]
+    assert all("fails as expected" in row[2] and row[3].startswith(shown) for row in rows)
+
+
 def test_the_log_holds_output_and_errors_separately(run):
     run(stock=STOCK, patched=PASSED)
     log = (common.build_dir() / "autotest-stock.txt").read_text()
@@ -243,6 +255,7 @@ def test_a_report_that_cannot_be_written_is_found_first(run, tmp_path, name, pat
     (["--nvme", "9"], "9: not a number from 1 to 8"),
     (["--uio", "junk"], "junk: not VENDOR:DEVICE"),
     (["--qemu", "/no/such"], "/no/such: no such program"),
+    (["--kernel", "all", "--tap", "x"], "--kernel all: neither with"),
     (["--json", "-", "--tap", "-"], "--json and --tap: only one can be -"),
     (["-k", "no-such-case"], "names: claim_refused, ")])
 def test_wrong_calls_are_named_before_anything_is_done(run, argv, complaint):

@@ -13,7 +13,7 @@ import time
 from .. import common, distro
 from . import arguments, ci_report
 from ..dpdk import source, variants
-from ..lab import autotest, guest_kernel, tap, vm
+from ..lab import autotest, guest_kernel, qemu, tap, vm
 
 _EPILOG = """\
 The last line is `autotest: PASS` or `autotest: FAIL: WHY`. The whole output of each run is kept in
@@ -31,10 +31,40 @@ def main(argv):
     options = parse(argv)
     if options.dpdk:
         source.get(options.dpdk)
+    if options.kernel == "all":
+        return _every_kernel(options)
     vm.check(vm.Options(kernel=options.kernel, modules=options.modules))
     report = ci_report.Report()
     with ci_report.written(options, report):
         return _main(options, report)
+
+
+def _every_kernel(options):
+    """Run on the kernel of each suite, print a table in Markdown, and return the worst exit code.
+
+    A kernel that cannot be run does not keep the others from being run.
+    """
+    rows, codes = [], []
+    for suite in distro.SUITES:
+        report, began = ci_report.Report(), time.monotonic()
+        try:
+            codes.append(_main(argparse.Namespace(**{**vars(options), "kernel": suite}), report))
+        except common.Problem as problem:
+            common.say(f"autotest: --kernel {suite}: {problem}")
+            codes.append(problem.code)
+        shown = {run.variant: run for run in report.runs}
+        rows.append((suite, report.runs[-1].kernel if report.runs else "not run",
+                     *(shown[variant].summary if variant in shown else "not run"
+                       for variant in (variants.STOCK, variants.PATCHED)),
+                     f"{time.monotonic() - began:.0f} s"))
+    version = qemu.version(qemu.obtain(options.qemu or qemu.PROGRAM))
+    print(f"DPDK {report.dpdk.get('version')}, QEMU {version}, "
+          f"{time.strftime('%Y-%m-%d')}\n\n| suite | kernel | stock | patched | time |\n"
+          "|---|---|---|---|---|")
+    for row in rows:
+        print(f"| {' | '.join(row)} |", flush=True)
+    return next((code for code in (common.FAILED, common.INFRASTRUCTURE, common.SKIPPED)
+                 if code in codes), common.PASSED)
 
 
 def _main(options, report):
@@ -166,7 +196,7 @@ def parse(argv):
         help="run only this variant, and judge by it alone: it must pass")
     arguments.add_dpdk(parser)
     arguments.add_refresh(parser)
-    arguments.add_kernel_and_qemu(parser)
+    arguments.add_kernel_and_qemu(parser, several="; all: each of these, with one table")
     add("--accel", choices=("auto", "kvm", "tcg"), default="auto",
         help="the accelerator (default auto: KVM where a guest boots on it, else TCG)")
     add("-k", dest="filter", metavar="TEXT", type=_filter,
@@ -190,6 +220,9 @@ def parse(argv):
     add("--verbose", action="store_true", help="show the test's own output as it comes")
     ci_report.add_options(parser)
     options = parser.parse_args(argv)
+    if options.kernel == "all" and (options.modules or any(
+            getattr(options, name) for name in ci_report.FORMATS)):
+        parser.error("--kernel all: neither with --modules nor with a report file")
     options.all |= options.full
     if options.full and not options.repeat:
         options.repeat = autotest.REPEAT_FULL

@@ -114,7 +114,8 @@ def _status(options):
         lambda name: (tree.path / name).read_text(errors="replace"))
     carried = ""
     if tree.text:
-        found, all_of_it = apply.applied(tree), patchset.read()
+        found = apply.applied(tree)
+        all_of_it = [patch for patch in patchset.read() if patch.added(tree) or patch.diffs(tree)]
         carried = f"; carries {len(found)} of {len(all_of_it)} patches" if found else ""
     print(f"{tree}: {state}: {evidence}{carried}")
     return common.FAILED if state == "affected" else common.PASSED
