@@ -36,6 +36,9 @@ SAID = {
     "the watchdog ends a run": (
         ["Bail out! watchdog: this case does not end: exit_many\n", "[exit 1]", "[exit 0]"],
         ["found enabled", "not ok"]),
+    "the IOMMU translates addresses": (
+        ["after a secondary # SKIP the IOMMU", "boot with iommu=pt", "[exit 0]"], ["not ok"]),
+    "there is no INTx": (["has no INTx", "[exit 0]"], ["not ok"]),
     "no drive is named": (["1..0 # SKIP", "is not named", "[exit 77]"], ["ok 1"]),
 }
 
