@@ -43,7 +43,7 @@ def compile_pair(prefix, linking, folder):
     return program
 
 
-def run(program, prefix, scenario, watch=None, take=()):
+def run(program, prefix, scenario, watch=None, take=(), nvme=1):
     """Run a scenario in the lab; the lab's Result.
 
     The guest gets the shared libraries of the program, but not DPDK's plugin folder: EAL refuses a
@@ -51,7 +51,7 @@ def run(program, prefix, scenario, watch=None, take=()):
     """
     env = {"LD_LIBRARY_PATH": str(prefix / "lib")} if program.name.endswith("shared") else {}
     return vm.boot(vm.Options(
-        command=["/scenario", "/uio_pair"], env=env, timeout=1200, watch=watch,
+        command=["/scenario", "/uio_pair"], env=env, timeout=1200, watch=watch, nvme=nvme,
         take=[(program, "/uio_pair"), (HERE / scenario, "/scenario"), *take]))
 
 
@@ -128,13 +128,21 @@ SAID = {
         ["at risk: primary process", "(python3) holds the claim of process",
          "not setting the bus master bit"],) * 2,
 }
+# The same of tests/consumer/primaries.
+SAID_OF_PRIMARIES = {
+    "eight primaries at once, a drive each": (["[8 of 8]"],) * 2,
+    "a second primary without -a": (
+        ["[first: exit 1]"], ["is in use by process", "[second: exit 0]", "[first: exit 0]"]),
+    "a secondary without -a beside another primary": (
+        ["[one: exit 1]"], ["[secondary: exit 0]", "[one: exit 0]", "[two: exit 0]"]),
+}
 
 
-def judge_ownership(variant, done):
-    """Whether uio-doctor and telemetry report what they must; prints the output."""
-    print(f"== {variant}: who owns the device\n{done.stdout}{done.stderr}", flush=True)
+def judge_steps(variant, what, done, said):
+    """Whether each step of a scenario reports what it must; prints the output."""
+    print(f"== {variant}: {what}\n{done.stdout}{done.stderr}", flush=True)
     steps = dict(part.partition("\n")[::2] for part in done.stdout.split("\n# ")[1:])
-    missing = [f"{step}: {text}" for step, texts in SAID.items()
+    missing = [f"{step}: {text}" for step, texts in said.items()
                for text in texts[variant == variants.PATCHED] if text not in steps.get(step, "")]
     for one in missing:
         print(f"{variant}: FAILED: not in the output: {one}", flush=True)
@@ -181,5 +189,8 @@ def main(argv):
                 (prefix / "lib/pkgconfig", str(prefix / "lib/pkgconfig")),
                 (common.TOP / "devtools/uio-doctor", "/uio-doctor"),
                 (tree.path / "usertools/dpdk-telemetry.py", "/dpdk-telemetry.py")])
-        passed &= judge_ownership(variant, done)
+        passed &= judge_steps(variant, "who owns the device", done, SAID)
+        with common.step(f"running several primaries on {variant}"):
+            done = run(programs["shared"], prefix, "primaries", nvme=8)
+        passed &= judge_steps(variant, "several primaries", done, SAID_OF_PRIMARIES)
     return common.PASSED if passed else common.FAILED

@@ -17,6 +17,7 @@ import tempfile
 from uiokit import common, distro, process
 from uiokit.cli import arguments
 from uiokit.dpdk import source, variants
+from uiokit.lab import autotest, tap
 from uiokit.series import apply, dpdk_tree, export, patchset, refresh, scratch
 
 # The user may have no git identity; these commits never leave a scratch folder.
@@ -62,42 +63,61 @@ def mails(tree):
 
 
 def commits(tree):
-    """Every commit of the series builds, without a warning in a file that it touches."""
+    """Every commit of the series builds, without a warning in a file that it touches, and passes.
+
+    Each commit from the fix on must pass the default cases of the autotest. The cases that a commit
+    adds must pass with nothing but what it needs.
+    """
     build = variants.Build(tree)
     build.variants()
     with build.alone():
-        _build_commits(build)
+        _check_commits(build)
 
 
-def _build_commits(build):
-    # No other part of DPDK includes the bus driver's own files: for a commit to these only the bus
-    # driver is built, with the test in place from the start, so that dpdk-test is built once.
+def _check_commits(build):
+    # The test is in place from the start, so that dpdk-test is built once.
     rest = [patch for patch in build.patches if not patch.touches_library()]
     driver = [patch for patch in build.patches if patch.touches_library()]
-    fingerprint = build.tree.fingerprint()
-    library = next(path.name for path in (build.objects / "drivers").iterdir()
-                   if re.fullmatch(rf"{re.escape(variants.LIBRARY)}[.\d]+", path.name)
-                   and not path.is_symlink())
-    for count in range(1, len(driver) + 1):
-        _build_commit(build, fingerprint, driver[:count] + rest, driver[count - 1],
-                      f"drivers/{library}")
+    fixed = False
+    for count, patch in enumerate(driver, 1):
+        _build_commit(build, driver[:count] + rest, patch)
+        fixed |= patch.brings_fix(build.tree)
+        if fixed:
+            _run_commit(build, patch)
     for patch in rest:
-        _build_commit(build, fingerprint, driver + rest, patch, "all")
+        names = [need.name for need in patchset.read([patch.name])]
+        # What names no need, such as the test itself, is of the fix.
+        needed = [one for one in driver if one.name in names] or [
+            one for one in driver if one.brings_fix(build.tree)]
+        _build_commit(build, needed + rest, patch)
+        cases = autotest.known_cases(patch.new_files)
+        if cases:
+            _run_commit(build, patch, all=True, filter=",".join(cases))
 
 
-def _build_commit(build, fingerprint, patches, patch, target):
-    build.prepare(fingerprint, scratch.patched_files(build.tree, patches))
+def _build_commit(build, patches, patch):
     touched = [*patch.new_files, *patch.diffs(build.tree)]
+    build.prepare(build.tree.fingerprint(), scratch.patched_files(build.tree, patches))
     for name in touched:
         if (build.source / name).suffix == ".c":
             os.utime(build.source / name)  # So that its warnings are seen again.
-    log = build.root / "build-commit.log"
-    with common.step(f"building up to {patch.name}") as progress:
-        process.run(["ninja", "-C", build.objects, target], log=log, env=build.env,
-                    progress=progress, problem=common.CheckFailed)
-    warnings = [line for line in log.read_text().splitlines() if "warning:" in line
+    try:
+        build.build("commit", build.tree.fingerprint(),
+                    scratch.patched_files(build.tree, patches))
+    except common.Infrastructure as problem:
+        raise common.CheckFailed(f"{patch.name} does not build: {problem}") from None
+    log = (build.root / "build-commit.log").read_text()
+    warnings = [line for line in log.splitlines() if "warning:" in line
                 and any(name in line for name in touched)]
     expect(not warnings, "\n".join([f"{patch.name} warns:", *warnings]))
+
+
+def _run_commit(build, patch, **options):
+    with common.step(f"running {autotest.TEST} on {patch.name}"):
+        _, verdict = autotest.run(autotest.Options(timeout=900, **options), build.lay_out("commit"),
+                                  build.program())
+    expect(verdict.passed, "\n".join([f"{patch.name}: {verdict.broken or 'these cases fail:'}",
+                                      *map(str, verdict.of(tap.FAILED))]))
 
 
 def style(tree):

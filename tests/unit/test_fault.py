@@ -214,10 +214,10 @@ def test_watch_writes_one_file_for_each_variant_and_linking(monkeypatch, make_tr
     monkeypatch.setattr(distro, "need", lambda programs: None)
     monkeypatch.setattr(consume.install, "install", lambda *args: None)
     monkeypatch.setattr(consume, "compile_pair", lambda prefix, linking, folder: folder / linking)
-    monkeypatch.setattr(consume, "run", lambda program, prefix, scenario, watch=None, take=():
+    monkeypatch.setattr(consume, "run", lambda program, prefix, scenario, watch=None, **_:
                         watched.append(watch))
     monkeypatch.setattr(consume, "judge", lambda *args: True)
-    monkeypatch.setattr(consume, "judge_ownership", lambda *args: True)
+    monkeypatch.setattr(consume, "judge_steps", lambda *args: True)
     assert consume.main(["--dpdk", str(make_tree().path), "--watch", str(tmp_path)]) == 0
     assert sorted(path.name for path in watched if path) == [
         "patched-shared.txt", "patched-static.txt", "stock-shared.txt", "stock-static.txt"]
