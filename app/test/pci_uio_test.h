@@ -15,7 +15,7 @@
  *
  * A case is a row of a table, or a list of steps. The first step that fails decides its verdict:
  * the steps below, from uio_expect() to uio_recovered(), do nothing once there is one, and return
- * uio_ok(). So a case needs no branch after each step, and what must be undone is undone at its end.
+ * uio_ok(). So a case needs no branch after each step, and undoes at its end what must be undone.
  *
  * Cases and roles come in tables. A file adds its own with UIO_REGISTER_CASES() and
  * UIO_REGISTER_ROLES(), so that a patch that changes the bus driver can bring its cases as one

@@ -42,7 +42,7 @@ KNOWN = {
 
 def mails(tree):
     """Applying gives the tree that exporting and `git am` give, byte-identical each time."""
-    patches = patchset.read()
+    patches = patchset.read_for(tree)
     with repositories(tree, 3) as (plain, applied, mailed):
         shutil.rmtree(plain.path / ".git")
         apply.apply(dpdk_tree.Tree(plain.path), patches)
@@ -122,7 +122,7 @@ def _run_commit(build, patch, **options):
 
 def style(tree):
     """DPDK's own checks find nothing in the series."""
-    patches = patchset.read()
+    patches = patchset.read_for(tree)
     # Searching the whole tree takes minutes, and only these files can be complained of.
     names = [name for name in tree.files() if name.startswith("devtools/") or name in (
         "MAINTAINERS", ".mailmap", "VERSION", "meson.build", *patchset.paths(patches, tree))]

@@ -115,7 +115,7 @@ def _status(options):
     carried = ""
     if tree.text:
         found = apply.applied(tree)
-        all_of_it = [patch for patch in patchset.read() if patch.added(tree) or patch.diffs(tree)]
+        all_of_it = patchset.read_for(tree)
         carried = f"; carries {len(found)} of {len(all_of_it)} patches" if found else ""
     print(f"{tree}: {state}: {evidence}{carried}")
     return common.FAILED if state == "affected" else common.PASSED

@@ -56,7 +56,7 @@ class Build:
         self.objects = self.root / "objects"
         self.env = build_environment()
         carried = apply.applied(tree)
-        self.patches = [patch for patch in patchset.read()
+        self.patches = [patch for patch in patchset.read_for(tree)
                         if patch.name not in [there.name for there in carried]]
         self.diagnosis, self.evidence = dpdk_tree.diagnose(self._read)
 

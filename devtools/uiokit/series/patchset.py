@@ -115,6 +115,11 @@ def read(names=None):
     return [patch for patch in series.values() if patch.name in wanted]
 
 
+def read_for(tree):
+    """The patches of the series that this tree has a place for."""
+    return [patch for patch in read() if patch.added(tree) or patch.diffs(tree)]
+
+
 def paths(series, tree):
     """Every DPDK path that the patches may touch in a tree."""
     return sorted({name for patch in series for name in (*patch.added(tree), *patch.diffs(tree))})
