@@ -68,7 +68,7 @@ def install(tree, profile, prefix, variant, more=()):
     # Not the tree of the other commands, which may run at the same time and want both variants.
     build = variants.Build(tree, kind="-install")
     patch = variant == variants.PATCHED and build.diagnosis == "affected"
-    if variant == variants.STOCK and len(build.patches) < len(patchset.read()):
+    if variant == variants.STOCK and len(build.patches) < len(patchset.read_for(tree)):
         raise common.Usage(f"{tree} carries the series already: it cannot be built without it")
     build.options = options
     key = hashlib.sha256("\0".join(build.options).encode()).hexdigest()[:8]
