@@ -306,8 +306,9 @@ def same_content(one, other):
     names, others = ({path.relative_to(top): path for path in top.rglob("*")}
                      for top in (one, other))
     return names.keys() == others.keys() and all(
-        os.readlink(path) == os.readlink(others[name]) if path.is_symlink()
-        and others[name].is_symlink() else path.is_dir() or filecmp.cmp(path, others[name])
+        os.readlink(path) == os.readlink(others[name])
+        if path.is_symlink() and others[name].is_symlink()
+        else path.is_dir() or filecmp.cmp(path, others[name], shallow=False)
         for name, path in names.items())
 
 

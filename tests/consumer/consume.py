@@ -6,6 +6,7 @@
 tests/consumer/uio_pair.c is built with the flags of pkg-config only, linked shared and static. With
 stock DPDK the device must lose bus mastering when a secondary exits, with patched DPDK it must not.
 uio-doctor and dpdk-telemetry.py must report which process has the device and what threatens it.
+Processes under confinement must be able to do what doc/confinement.md says.
 """
 
 import argparse
@@ -17,6 +18,8 @@ from uiokit import common, distro, process
 from uiokit.cli import arguments
 from uiokit.dpdk import install, source, variants
 from uiokit.lab import guest_python, vm
+
+import confined
 
 HERE = common.TOP / "tests" / "consumer"
 # The modules of uio-doctor and dpdk-telemetry.py.
@@ -167,7 +170,8 @@ def main(argv):
                         "as DIR/stock-shared.txt")
     options = parser.parse_args(argv)
     tree = source.get(options.dpdk)
-    distro.need({**variants.NEED, **vm.NEED, "pkg-config": "pkg-config", "strace": "strace"})
+    distro.need({**variants.NEED, **vm.NEED, "pkg-config": "pkg-config", "strace": "strace",
+                 confined.PARSER: "apparmor"})
     folder = common.build_dir("consumer")
     # Both variants have the same prefix, one after the other: only the bus driver is built twice.
     prefix = folder / "dpdk"
@@ -193,4 +197,9 @@ def main(argv):
         with common.step(f"running several primaries on {variant}"):
             done = run(programs["shared"], prefix, "primaries", nvme=8)
         passed &= judge_steps(variant, "several primaries", done, SAID_OF_PRIMARIES)
+        with common.step(f"running uio_pair under confinement on {variant}"):
+            done = run(programs["shared"], prefix, "confinement", take=[
+                (programs["shared"], "/confined/uio_pair"),
+                (pathlib.Path(confined.PARSER), confined.PARSER)])
+        passed &= confined.judge(variant, done)
     return common.PASSED if passed else common.FAILED

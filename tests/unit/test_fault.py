@@ -218,6 +218,7 @@ def test_watch_writes_one_file_for_each_variant_and_linking(monkeypatch, make_tr
                         watched.append(watch))
     monkeypatch.setattr(consume, "judge", lambda *args: True)
     monkeypatch.setattr(consume, "judge_steps", lambda *args: True)
+    monkeypatch.setattr(consume.confined, "judge", lambda *args: True)
     assert consume.main(["--dpdk", str(make_tree().path), "--watch", str(tmp_path)]) == 0
     assert sorted(path.name for path in watched if path) == [
         "patched-shared.txt", "patched-static.txt", "stock-shared.txt", "stock-static.txt"]

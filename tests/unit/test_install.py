@@ -7,11 +7,12 @@ import os
 import pathlib
 
 import pytest
-from conftest import write
+from conftest import FIX, write
 
 from uiokit import common
 from uiokit.cli import dpdk
 from uiokit.dpdk import install, source, variants
+from uiokit.series import dpdk_tree
 
 LIBS = """\
 optional_libs = [
@@ -62,6 +63,13 @@ def test_what_is_somebody_s_stays(tree, tmp_path, there):
         install.install(tree, "spdk", tmp_path / "a", variants.PATCHED)
     assert [str(path.relative_to(tmp_path / "a")) for path in (tmp_path / "a").rglob("*")
             if path.is_file()] == list(there)
+
+
+def test_stock_with_a_patch_that_the_tree_has_no_place_for(tree, payload, tmp_path):
+    (payload / "series/order").write_text("fixes fix\nfixes test app/test/*.c\nfixes later\n")
+    (payload / "series/later.msg").write_text("bus/pci: fix newer DPDK\n\nWhy.\n")
+    (payload / f"{dpdk_tree.COMMON}.later.26.07.diff").write_text(FIX)
+    assert not install.install(tree, "spdk", tmp_path / "a", variants.STOCK)
 
 
 def test_a_symbolic_link_is_followed(tree, tmp_path):

@@ -13,7 +13,7 @@ import subprocess
 from .. import common, distro, process
 from . import arguments
 from ..dpdk import source, variants
-from ..lab import guest_image, vm
+from ..lab import guest_image
 from ..series import dpdk_tree
 from ..workload import host
 
@@ -22,7 +22,7 @@ _NEED = {
     "unit": {},
     "series": {"abidiff": "abigail-tools", "gdb": "gdb", "perl": "perl", "gawk": "gawk",
                "codespell": "codespell"},
-    "lab": vm.NEED,
+    "lab": {**host.NEED, "/sbin/apparmor_parser": "apparmor"},
     "fault": host.NEED,
     "bench": {**host.NEED, "gnuplot": "gnuplot-nox"}}
 

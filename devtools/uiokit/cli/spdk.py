@@ -146,7 +146,7 @@ def run(tree, dpdk, programs):
     """The lab's Result of all steps on one build."""
     steps = [f"run {step} {DEADLINE} /spdk/{command}\n" for step, command in BESIDE_STUB.items()
              if command.split()[0] in programs]
-    # A shared SPDK names the folder of DPDK's libraries, but not that of its own.
+    # The programs of a shared SPDK find DPDK's libraries by RPATH, but not SPDK's libraries.
     libraries = [*([f"{dpdk}/lib"] if dpdk else []), f"{tree}/build/lib"]
     options = vm.Options(
         command=["sh", "-c", f"{SETUP}{''.join(steps)}{PERFS}"],

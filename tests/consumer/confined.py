@@ -1,22 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""Attach a UIO device from namespaces, under AppArmor, lockdown and the like (doc/confinement.md).
+"""How a UIO device is attached from namespaces, under AppArmor, lockdown (doc/confinement.md)."""
 
-Each row of tests/consumer/confinement must end on stock and on patched DPDK as its table says.
-"""
-
-import argparse
-import pathlib
 import re
 
-from uiokit import common, distro
-from uiokit.cli import arguments
-from uiokit.dpdk import install, source, variants
-from uiokit.lab import find_program, vm
+from uiokit.dpdk import variants
 
-import consume
-
+# The parser of AppArmor's profiles, which the guest needs.
+PARSER = "/sbin/apparmor_parser"
 # In each row of tests/consumer/confinement, on stock and on patched: the exit code of the process,
 # which is 1 if it could not attach, and the drive's bus mastering after its exit.
 STOPS_DMA, KEEPS_DMA, REFUSED, FAILS = "0 OFF", "0 on", "1 on", "1 OFF"
@@ -58,26 +50,3 @@ def judge(variant, done):
         print(f"{variant}: FAILED: {row}: expected {expected.get(row)}, got {found.get(row)}",
               flush=True)
     return not wrong
-
-
-def main(argv):
-    parser = argparse.ArgumentParser(
-        prog="tests/consumer/confine", description=__doc__,
-        epilog="exit codes: 0 passed, 1 failed, 2 usage, 69 environment missing or broken, "
-        "130 interrupted", formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_dpdk(parser)
-    tree = source.get(parser.parse_args(argv).dpdk)
-    distro.need({**variants.NEED, **vm.NEED, "pkg-config": "pkg-config",
-                 "apparmor_parser": "apparmor"})
-    folder = common.build_dir("consumer")
-    prefix = folder / "dpdk"
-    passed = True
-    for variant in (variants.STOCK, variants.PATCHED):
-        install.install(tree, "spdk", prefix, variant, ["--buildtype=debug"])
-        program = consume.compile_pair(prefix, "shared", folder)
-        with common.step(f"running uio_pair under confinement on {variant}"):
-            done = consume.run(program, prefix, "confinement", take=[
-                (program, "/confined/uio_pair"),
-                (pathlib.Path(find_program("apparmor_parser")), "/sbin/apparmor_parser")])
-        passed &= judge(variant, done)
-    return common.PASSED if passed else common.FAILED
