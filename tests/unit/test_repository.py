@@ -18,7 +18,7 @@ from uiokit.series import patchset
 
 # Files in a form of DPDK's, or without a place for a licence line.
 NO_SPDX = ("LICENSE", "MAINTAINERS", "*.md", "*.diff", "*.msg", "series/cover*", ".gitignore",
-           ".editorconfig", "series/order", "series/tracked", "*.svg")
+           ".editorconfig", "series/order", "series/tracked")
 
 # What each package of uiokit may import of the others. All may import the modules beside them:
 # "" stands for those, which import only each other.

@@ -50,7 +50,7 @@ def run(tree, tmp_path, monkeypatch):
     def run(*outputs, args=()):
         def boot(options, on_line):
             booted.append(options)
-            return vm.Result(0, False, outputs[len(booted) - 1], "", 1, 1, 90, "tcg", "6.1", "log")
+            return vm.Result(0, False, outputs[len(booted) - 1], "", 90, "tcg", "6.1", "log")
         monkeypatch.setattr(vm, "boot", boot)
         report = tmp_path / "report.json"
         code = spdk.main([str(tree), "--json", str(report), *args])

@@ -98,7 +98,7 @@ def error(summary):
 
 
 def _ratio(run, figure, above, below):
-    upper, lower = ({(x, number): value for x in run.xs(figure, [variant])
+    upper, lower = ({(x, number): value for x in run.xs(figure, variant)
                      for number, value in run.at(figure, variant, x).items()}
                     for variant in (above, below))
     if not upper or not lower:
@@ -132,7 +132,7 @@ def growth(run, figure):
     """
     variant, tolerance = figure.growth
     points = [(x, samples.summary(run.at(figure, variant, x).values()))
-              for x in run.xs(figure, [variant])]
+              for x in run.xs(figure, variant)]
     if not points:
         return Growth(figure, NOT_MEASURED, f"no {variant}")
     if len(points) < 3:

@@ -1,37 +1,22 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""What the benchmark measures, and the files of a run: run.json and samples.jsonl.
-
-Each sample is checked when it is read, because any error could change a verdict.
-"""
+"""What the benchmark measures, and the samples of a run."""
 
 import dataclasses
-import json
-import pathlib
 import statistics
 import typing
 
 from .. import common
-
-RUN, SAMPLES = "run.json", "samples.jsonl"
-
-_AGAIN = "run devtools/bench again"
-_NUMBER = (int, float)
-# The keys of run.json, and of the objects in it.
-_ABOUT = {"": ("date", "commit", "dpdk", "form", "command", "machine", "guest"),
-          "machine": ("cpu", "cores", "memory_gib", "kernel"),
-          "guest": ("kernel", "accel", "cpus", "qemu")}
-_KEYS = ("figure", "variant", "x", "round", "value")
 
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
     """A quantity that is measured.
 
-    variants: in the order of tables and plots.
+    variants: in the order of the table.
     ratios: (numerator, denominator, "at most" or "at least", target), or "" and None for no target.
-    x: the quantity on the x axis, for a curve.
+    x: the quantity that a curve is measured over.
     growth: (variant, tolerance): the slope of the curve is judged, see judge.growth().
     """
 
@@ -83,8 +68,6 @@ FIGURES = (
            ("patched",), x="secondaries"),
     Figure("secondaries-memory", "Private memory of the primary, by number of secondaries", "kB",
            ("patched",), x="secondaries"),
-    Figure("verdict", "From a built tree to a verdict", "s",
-           ("boot", "bind", "suite", "whole")),
 )
 
 
@@ -101,31 +84,26 @@ class Summary(typing.NamedTuple):
 
 @dataclasses.dataclass
 class Run:
-    """about: run.json; samples: {figure: {variant: {x (None if not a curve): {round: value}}}}."""
+    """conditions: the lines that head the report.
 
-    folder: pathlib.Path
-    about: dict
+    samples: {figure: {variant: {x (None if not a curve): {round: value}}}}.
+    """
+
+    conditions: list
     samples: dict
 
     def at(self, figure, variant, x=None):
         """{round: value}; {} if it was not measured."""
         return self.samples.get(figure.name, {}).get(variant, {}).get(x, {})
 
-    def xs(self, figure, variants=None):
-        """All x at which one of the variants was measured, in order; [None] if it is no curve."""
-        of = self.samples.get(figure.name, {})
-        found = {x for variant in variants or figure.variants for x in of.get(variant, {})}
-        return sorted(found, key=lambda x: x or 0)
-
-    def measured(self, figure):
-        """The variants that have samples, in the order of the table."""
-        return [variant for variant in figure.variants
-                if self.samples.get(figure.name, {}).get(variant)]
+    def xs(self, figure, variant):
+        """All x at which a variant was measured, in order; [None] if it is no curve."""
+        return sorted(self.samples.get(figure.name, {}).get(variant, {}), key=lambda x: x or 0)
 
     def missing(self):
         """The names of all that was not measured."""
         return [f"{figure.name} {variant}" for figure in FIGURES for variant in figure.variants
-                if variant not in self.measured(figure)]
+                if not self.xs(figure, variant)]
 
 
 def summary(values):
@@ -140,63 +118,16 @@ def number(value):
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def read(folder):
-    """The Run in a folder."""
-    folder = pathlib.Path(folder)
-    path = folder / RUN
-    try:
-        about = json.loads(_text(path))
-    except json.JSONDecodeError as error:
-        raise common.Usage(f"{path}:{error.lineno}: not JSON ({error.msg}): {_AGAIN}") from None
-    for name, keys in _ABOUT.items():
-        of = about.get(name) if name else about
-        if not isinstance(of, dict) or not of.keys() >= set(keys):
-            raise common.Usage(f"{path}: {name or 'run'}: not an object with {', '.join(keys)}: "
-                               f"{_AGAIN}")
+def run(conditions, taken):
+    """The Run of these samples, as measure.py writes them."""
     known = {figure.name: figure for figure in FIGURES}
-    samples = {}
-    path = folder / SAMPLES
-    for number, line in enumerate(_text(path).split("\n"), 1):
-        if line.strip():
-            why = _add(line, known, samples)
-            if why:
-                raise common.Usage(f"{path}:{number}: {why}")
-    if not samples:
-        raise common.Usage(f"{path}: no samples: {_AGAIN}")
-    return Run(folder, about, samples)
-
-
-def _text(path):
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise common.Usage(f"{path}: not UTF-8: {_AGAIN}") from None
-    except OSError as error:
-        raise common.Usage(f"{path}: {error.strerror}: name the folder of a run of "
-                           "devtools/bench") from None
-
-
-def _is(value, kind):
-    return isinstance(value, kind) and not isinstance(value, bool) and 0 <= value < 1e100
-
-
-def _add(line, known, samples):
-    """Add the sample in a line, or return why it is invalid and what to do."""
-    try:
-        sample = json.loads(line)
-        name, variant, x, number, value = (sample[key] for key in _KEYS)
-    except (ValueError, TypeError, KeyError):
-        return f"not an object of {', '.join(_KEYS)}, perhaps cut off: {_AGAIN}"
-    figure = known.get(str(name))
-    if figure is None or variant not in figure.variants:
-        return f"unknown: {variant} of {name}: add it to FIGURES in {__name__}"
-    if not (_is(x, _NUMBER) if figure.x else x is None):
-        return f"x is not {f'a number of {figure.x}' if figure.x else 'null'}: {_AGAIN}"
-    if not _is(number, int) or not _is(value, _NUMBER):
-        return f"round or value is not a number of 0 or more: {_AGAIN}"
-    rounds = samples.setdefault(name, {}).setdefault(variant, {}).setdefault(x, {})
-    if number in rounds:
-        return (f"second sample of round {number} of {variant}, perhaps of another run: {_AGAIN}, "
-                "with a new folder")
-    rounds[number] = value
-    return ""
+    found = {}
+    for one in taken:
+        name, variant, x, number = (one[key] for key in ("figure", "variant", "x", "round"))
+        if name not in known or variant not in known[name].variants:
+            raise common.Infrastructure(f"unknown: {variant} of {name}: add it to FIGURES")
+        rounds = found.setdefault(name, {}).setdefault(variant, {}).setdefault(x, {})
+        if number in rounds:
+            raise common.Infrastructure(f"{name}: second sample of round {number} of {variant}")
+        rounds[number] = one["value"]
+    return Run(conditions, found)

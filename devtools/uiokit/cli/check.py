@@ -24,7 +24,7 @@ _NEED = {
                "codespell": "codespell"},
     "lab": {**host.NEED, "/sbin/apparmor_parser": "apparmor"},
     "fault": host.NEED,
-    "bench": {**host.NEED, "gnuplot": "gnuplot-nox"}}
+    "bench": host.NEED}
 
 
 def main(argv):

@@ -122,7 +122,7 @@ def main(argv):
             steps = read(result.stdout)
             report.runs.append(ci_report.Run(
                 variant, "", judge(variant, steps, programs[tree]), steps, result.kernel,
-                result.accel, result.command_seconds, str(log)))
+                result.accel, result.seconds, str(log)))
             show(table(report.runs[-1]))
         bad = [f"{one.variant}: {check.name}: {check.why}" for one in report.runs
                for check in one.checks if check.status == tap.FAILED]

@@ -79,17 +79,15 @@ class Options:
 
 @dataclasses.dataclass
 class Result:
-    """How the command ended, and how many seconds the boot, the binding of the devices, and the
-    command took. stdout and stderr are empty if the caller has sinks for them.
+    """How the command ended, after how many seconds. stdout and stderr are empty if the caller
+    has sinks for them.
     """
 
     code: int
     timed_out: bool
     stdout: str
     stderr: str
-    boot_seconds: float
-    bind_seconds: float
-    command_seconds: float
+    seconds: float
     accel: str
     kernel: str
     log: pathlib.Path
@@ -153,7 +151,6 @@ def boot(options, *, on_line=None, sinks=None, keyboard=None):
                     + (qemu.iommu_args() if options.iommu else [])
                     + qemu.drives_args(options, drives)
                     + [word for device in options.device for word in ("-device", device)])
-            began = time.monotonic()
             log, report, ended = _run(argv, [image, *drives], sinks, options, boot_within, keyboard)
             if report.ready is not None or (accel == candidates[-1] and not report.overdue):
                 break
@@ -169,8 +166,7 @@ def boot(options, *, on_line=None, sinks=None, keyboard=None):
         common.say(text)
     return Result(TIMED_OUT if report.timed_out else report.code, report.timed_out,
                   kept["out"].decode(errors="replace"), kept["err"].decode(errors="replace"),
-                  report.ready - began, report.start - report.ready, report.exit - report.start,
-                  accel, kernel.release, log)
+                  report.exit - report.start, accel, kernel.release, log)
 
 
 def _what_qemu_can(options):
