@@ -40,7 +40,6 @@ def export(tree, patches, folder, below=()):
         for patch in reversed(carried):
             repo.undo(patch)
         beneath = [patch for patch, _ in repo.put_on(below)]
-        repo.git("add", "-A", "-f")
         repo.git("commit", "-q", "--allow-empty", "-m", str(tree), env=env)
         mailed = []
         for patch, _ in repo.put_on(patches):

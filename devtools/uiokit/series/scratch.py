@@ -44,7 +44,6 @@ class ScratchRepository:
                 target = self.folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(source.read_bytes())
-        self.git("add", "-A", "-f")
 
     def git(self, *args, check=True, problem=common.Infrastructure, stdin=None, env=None):
         return process.run(["git", *args], cwd=self.folder, check=check, problem=problem,
@@ -57,6 +56,7 @@ class ScratchRepository:
 
     def put_on(self, patches):
         """Apply patches in turn. Yields (patch, {path: bytes} that it changed) of each that did."""
+        self.git("add", "-A", "-f")
         before = self.contents()
         for patch in [TAKE_BACK, *patches]:
             if patch is TAKE_BACK:
@@ -89,7 +89,6 @@ class ScratchRepository:
             data = (common.TOP / name).read_bytes()
             target.write_bytes(data.replace(patchset.HOLDER, self.holder))
         for name, diff in patch.diffs(self.tree).items():
-            self.git("add", "-A", "-f")
             done = self.git("apply", "-v", "--whitespace=nowarn", diff, check=False)
             if done.returncode != 0:
                 raise common.CheckFailed(
