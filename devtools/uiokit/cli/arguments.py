@@ -12,6 +12,12 @@ import shutil
 from .. import distro
 
 
+def parser(prog, description, epilog=None):
+    """A parser of a command line whose help has these texts as they are."""
+    return argparse.ArgumentParser(prog=prog, description=description, epilog=epilog,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
 def add_dpdk(parser):
     """Options of a command that builds DPDK."""
     parser.add_argument("--dpdk", metavar="PATH", help="a DPDK source tree or git checkout "

@@ -186,11 +186,10 @@ def _show_details(run, verbose, show):
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(
-        prog="devtools/autotest", formatter_class=argparse.RawDescriptionHelpFormatter,
-        description=f"Build DPDK, boot a guest with an emulated NVMe drive on uio_pci_generic, "
-        f"and run\n`dpdk-test {autotest.TEST}` in it with a stock and a patched bus driver.",
-        epilog=_EPILOG)
+    parser = arguments.parser(
+        "devtools/autotest", "Build DPDK, boot a guest with an emulated NVMe drive on "
+        f"uio_pci_generic, and run\n`dpdk-test {autotest.TEST}` in it with a stock and a patched "
+        "bus driver.", _EPILOG)
     add = parser.add_argument
     add("--only", choices=(variants.STOCK, variants.PATCHED),
         help="run only this variant, and judge by it alone: it must pass")

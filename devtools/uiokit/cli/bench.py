@@ -3,7 +3,6 @@
 
 """devtools/bench: measure what the fix costs and gains, as ratios within one run."""
 
-import argparse
 import json
 import os
 import pathlib
@@ -91,12 +90,11 @@ def conditions(tree, result, argv):
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(
-        prog="devtools/bench", formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Measure in the lab what the fix costs and gains: attach of a secondary, "
+    parser = arguments.parser(
+        "devtools/bench", "Measure in the lab what the fix costs and gains: attach of a secondary, "
         "access to config\nspace, the primary's reads during attaches, growth with drives and "
         "secondaries. Writes\nreport.md and the raw samples to build/bench/DATE.",
-        epilog="exit codes: 0 measured, targets met; 1 a target was missed; 2 usage; 69 "
+        "exit codes: 0 measured, targets met; 1 a target was missed; 2 usage; 69 "
         "environment missing\nor broken; 77 this DPDK does not have the bug; 130 interrupted")
     parser.add_argument("--short", action="store_true",
                         help="check that everything can be measured: one or two rounds on an "

@@ -3,7 +3,6 @@
 
 """devtools/check: run the tests of this repository through `meson test`, and count the results."""
 
-import argparse
 import json
 import os
 import re
@@ -115,20 +114,22 @@ def _count(results, junit):
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(
-        prog="devtools/check", description="Run the tests of this repository.",
-        epilog="The last line counts the results. The line before it names the JUnit XML file.\n\n"
+    parser = arguments.parser(
+        "devtools/check", "Run the tests of this repository.",
+        "suites: lint; unit; series: patches, commits, ABI, DPDK's style checks; lab: the\n"
+        "autotest and programs built on DPDK, in a guest; fault: kills, errors, device faults,\n"
+        "soak; bench: costs and gains\n\n"
+        "The last line counts the results. The line before it names the JUnit XML file.\n\n"
         "exit codes: 0 no test failed; 1 some failed; 2 usage error; 69 all that failed lacked\n"
-        "something; 77 all were skipped; 130 interrupted",
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        "something; 77 all were skipped; 130 interrupted")
     parser.add_argument("--suite", action="append", choices=list(_NEED),
                         help="run only this suite; may be repeated")
     parser.add_argument("--test", action="append", default=[], choices=list(known_tests()),
                         metavar="NAME", help="run only this test, such as autotest; may be "
                         "repeated")
     parser.add_argument("--full", action="store_true", help="run the long form: the suites fault "
-                        "and bench whole, all cases of the autotest on stock as well; more than "
-                        "an hour")
+                        "and bench whole, all cases of the autotest on stock and on the commit "
+                        "that adds it as well; more than an hour")
     parser.add_argument("--jobs", type=arguments.number(1, 1024), default=os.cpu_count(),
                         metavar="N", help="number of tests that run at a time, of those that can "
                         "(default %(default)s)")

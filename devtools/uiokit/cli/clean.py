@@ -3,18 +3,17 @@
 
 """devtools/clean: empty the build directory. All that is in it can be made again."""
 
-import argparse
 import shutil
 
 from .. import common
+from . import arguments
 
 
 def main(argv):
-    argparse.ArgumentParser(
-        prog="devtools/clean", formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Remove what the other commands fetched, built and measured: all that is in "
-        "build/,\nor in $UIO_BUILD_DIR if a command of this project made that directory.",
-        epilog="exit codes: 0 success, 2 the directory is not ours to empty").parse_args(argv)
+    arguments.parser(
+        "devtools/clean", "Remove what the other commands fetched, built and measured: all that is "
+        "in build/,\nor in $UIO_BUILD_DIR if a command of this project made that directory.",
+        "exit codes: 0 success, 2 the directory is not ours to empty").parse_args(argv)
     folder = common.build_path()
     paths = list(folder.iterdir()) if folder.is_dir() else []
     if paths and not common.is_build_dir(folder):

@@ -3,7 +3,6 @@
 
 """devtools/dpdk: get a DPDK source, build its stock and patched variants, install one."""
 
-import argparse
 import os
 
 from .. import common
@@ -15,10 +14,9 @@ _EXITS = """exit codes: 0 success, 1 the series does not fit this DPDK, 2 usage 
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(
-        prog="devtools/dpdk", description="Get a DPDK source and build dpdk-test with a stock and "
-        "a patched PCI bus driver. The source itself is never changed.", epilog=_EXITS,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments.parser(
+        "devtools/dpdk", "Get a DPDK source and build dpdk-test with a stock and a patched PCI bus "
+        "driver.\nThe source itself is never changed.", _EXITS)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in (("source", "print the path of the source"),
                        ("build", "build the variants and print their folders"),

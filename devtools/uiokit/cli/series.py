@@ -8,6 +8,7 @@ import os
 import re
 
 from .. import common
+from . import arguments
 from ..series import apply, dpdk_tree, export, patchset, refresh, track
 
 _EXITS = """exit codes: 0 done (status: the tree does not have the bug; track: no such commits),
@@ -16,10 +17,8 @@ _EXITS = """exit codes: 0 done (status: the tree does not have the bug; track: n
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(
-        prog="devtools/series", description="The patch series: list it, ask whether a DPDK tree "
-        "needs it, apply it.", epilog=_EXITS,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments.parser("devtools/series", "The patch series: list it, ask whether a DPDK "
+                              "tree needs it, apply it.", _EXITS)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _command(commands, _list, "the patches: set, topic, needs, subject", "set")
     _command(commands, _status, "whether a tree has the bug, and by what evidence", "tree")
@@ -31,8 +30,8 @@ def main(argv):
                        "off by you; the tree is not changed", "tree", "set")
     command.add_argument("-o", dest="folder", required=True, metavar="DIR",
                          help="the folder for the mails, made if missing")
-    _command(commands, _refresh, "take an edited, applied git tree back into this repository",
-             "tree")
+    _command(commands, _refresh, "read the series, edited in the commits of a git tree, back into "
+             "this repository", "tree")
     command = _command(commands, _track, "the DPDK commits that touch what the series edits or "
                        "relies on, and the first one that it does not fit")
     command.add_argument("tree", metavar="TREE", help="a git checkout of DPDK")
@@ -42,21 +41,22 @@ def main(argv):
     return options.function(options)
 
 
-def _command(commands, function, text, *arguments):
+def _command(commands, function, text, *options):
     command = commands.add_parser(function.__name__[1:], help=text, description=text + ".",
                                   epilog=_EXITS,
                                   formatter_class=argparse.RawDescriptionHelpFormatter)
     command.set_defaults(function=function, topic=None)
-    if "tree" in arguments:
+    if "tree" in options:
         command.add_argument("tree", metavar="TREE", help="a DPDK source tree or git checkout, or "
                              "another project's copy of one")
         command.add_argument("--base", type=_base, metavar="YY.MM", help="the DPDK release that "
                              "TREE was made of (default: as its VERSION says)")
-    if "set" in arguments:
+    if "set" in options:
         choice = command.add_mutually_exclusive_group()
         choice.add_argument("--set", choices=[*patchset.SETS, "all"], default="all",
-                            help="only the patches of this set (default: all)")
-        if "tree" in arguments:
+                            help="only the patches of this set: fixes (for stable branches), or "
+                            "rfc (for discussion) (default: all)")
+        if "tree" in options:
             choice.add_argument("--topic", action="append", metavar="TOPIC", help="only this patch "
                                 "and those that it needs (repeatable)")
     return command

@@ -3,7 +3,6 @@
 
 """devtools/spdk: run the multi-process programs of a built SPDK in the lab."""
 
-import argparse
 import dataclasses
 import functools
 import pathlib
@@ -216,15 +215,12 @@ def table(run):
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(
-        prog="devtools/spdk", formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="""\
+    parser = arguments.parser("devtools/spdk", """\
 Run the multi-process programs of a built SPDK in the lab: nothing is fetched or built.
 
 Programs of SPDK run as secondaries beside its stub, then perf as primary and secondary. On patched
 DPDK each must end with 0, and the device must keep bus mastering while the primary has it. On stock
-DPDK the device must lose it at least once.""",
-        epilog="""\
+DPDK the device must lose it at least once.""", """\
 Each program is killed by SIGKILL after %d s. The whole output is kept in build/spdk-VARIANT.txt.
 
 exit codes: 0 passed; 1 failed; 2 usage error; 69 something needed is missing, or the guest did not
