@@ -10,7 +10,9 @@ import pathlib
 import platform
 import re
 import shutil
+import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 
@@ -103,22 +105,49 @@ def depending(packages, wanted, suite=None):
     yield from sorted(found)
 
 
-def unpacked(name, packages, suite=None):
+def unpacked(name, packages, suite=None, wanted=None, refresh=False):
     """A folder of the build directory with packages unpacked, which are not installed.
 
-    They are fetched once. `packages` is not looked into when the folder is there.
+    They are fetched once, and again with refresh. `packages` is not looked into when the folder is
+    there. wanted: a pattern of the files to unpack.
     """
     folder = common.build_dir() / name
+    stamp, pattern = folder / ".unpacked", wanted.pattern if wanted else ""
     with common.locked(folder.with_name(f"{name}.lock"), f"fetching {name}"):
-        if not folder.is_dir():
+        if refresh or not (stamp.is_file() and stamp.read_text() == pattern):
             need({"dpkg-deb": "dpkg"})
             with common.step(f"fetching {name}"), \
                     tempfile.TemporaryDirectory(dir=folder.parent, prefix="download-") as download:
                 apt_get("download", *packages, cwd=download, suite=suite)
                 with common.fresh_dir(folder) as staging:
                     for package in pathlib.Path(download).glob("*.deb"):
-                        process.run(["dpkg-deb", "-x", package, staging])
+                        unpack(package, staging, wanted)
+                    (staging / stamp.name).write_text(pattern)
     return folder
+
+
+def unpack(package, folder, wanted=None):
+    """Unpack a .deb, or only the files whose names match a pattern."""
+    if not wanted:
+        process.run(["dpkg-deb", "-x", package, folder])
+        return
+    with process.running(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE,
+                         stderr=subprocess.DEVNULL) as source:
+        with contextlib.suppress(tarfile.TarError), \
+                tarfile.open(fileobj=source.stdout, mode="r|") as archive:
+            for member in archive:
+                # tarfile's own filters, which would keep it in the folder, need Python 3.11.4.
+                if (member.isfile() and wanted.fullmatch(member.name)
+                        and ".." not in member.name.split("/")):
+                    path = folder / member.name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with open(path, "wb") as file:
+                        shutil.copyfileobj(archive.extractfile(member), file)
+        source.stdout.read()
+        source.wait()
+    if source.returncode != 0:
+        raise common.Usage(f"{package}: dpkg-deb cannot unpack all of it: the file may be "
+                           "incomplete")
 
 
 def machine_sources(etc=pathlib.Path("/etc/apt"), codename=None, suite=None):

@@ -4,6 +4,7 @@
 import argparse
 import os
 import pathlib
+import re
 import shutil
 import sys
 import threading
@@ -69,6 +70,9 @@ def test_packages_and_what_they_need_are_unpacked_once(tmp_path, monkeypatch):
         packages = distro.depending(["prog"], "lib[ab].*", "trixie")
         folder = distro.unpacked("prog", packages, "trixie")
     assert fetched == [(("liba1", "libb", "prog"), "trixie")] and folder.is_dir()
+    # With other files wanted, what was unpacked is not enough.
+    distro.unpacked("prog", ["prog"], "trixie", re.compile("x"))
+    assert len(fetched) == 2
 
 
 @pytest.mark.parametrize("name, of, by, kept", [

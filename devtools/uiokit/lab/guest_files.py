@@ -6,6 +6,7 @@
 import os
 import pathlib
 import shutil
+import struct
 import tarfile
 
 from .. import common
@@ -19,12 +20,8 @@ def fill_drive(file, index):
 
     Each block starts with its own number (8 bytes, little-endian), then the drive's (8 bytes).
     """
-    blocks = DRIVE_SIZE // BLOCK
-    data = bytearray(DRIVE_SIZE)
-    for byte in range(8):
-        data[byte::BLOCK] = bytes(number >> 8 * byte & 0xff for number in range(blocks))
-        data[8 + byte::BLOCK] = bytes([index >> 8 * byte & 0xff]) * blocks
-    file.write(data)
+    file.write(b"".join(struct.pack(f"<QQ{BLOCK - 16}x", number, index)
+                        for number in range(DRIVE_SIZE // BLOCK)))
     file.flush()
 
 

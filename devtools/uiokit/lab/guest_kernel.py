@@ -9,11 +9,8 @@ import functools
 import hashlib
 import os
 import pathlib
+import platform
 import re
-import shutil
-import subprocess
-import tarfile
-import tempfile
 
 from .. import common, distro, process
 from . import kernel_image
@@ -91,25 +88,15 @@ def obtain(spec=None, modules=None, refresh=False, driver="uio_pci_generic"):
     check(spec, modules)
     if spec is None or spec in distro.SUITES:
         folder = _distribution_kernel(spec, refresh)
-        return _load(_image_in(folder), folder, driver)
+        return _load(_image_in(folder, folder), folder, driver)
     spec = pathlib.Path(spec).resolve()
     modules = modules and pathlib.Path(modules).resolve()
     if modules and modules.is_file():
-        with _alone():
-            modules = _unpack([modules])
+        modules = _unpacked(modules)
     if spec.suffix == ".deb":
-        with _alone():
-            folder = _unpack([spec])
-        image = _image_in(folder)
-        if image is None:
-            raise common.Usage(f"--kernel {spec}: no boot/vmlinuz-* in it: "
-                               "give the package with the kernel's image")
-        return _load(image, modules or folder, driver)
+        folder = _unpacked(spec)
+        return _load(_image_in(folder, f"--kernel {spec}"), modules or folder, driver)
     return _load(spec, _modules_for(spec, modules), driver)
-
-
-def _alone():
-    return common.locked(common.build_dir("kernel") / "lock", "fetching or unpacking a kernel")
 
 
 def _modules_for(vmlinuz, modules):
@@ -129,113 +116,63 @@ def _modules_for(vmlinuz, modules):
 
 def _readable(path, option):
     path = pathlib.Path(path).resolve()
-    try:
-        if path.is_file():
-            open(path, "rb").close()
-        else:
-            next(path.iterdir(), None)
-    except OSError as error:
-        raise common.Usage(f"{option} {path}: {error.strerror}") from None
+    if not os.access(path, os.R_OK):
+        raise common.Usage(f"{option} {path}: "
+                           f"{'not readable' if path.exists() else 'no such file or folder'}")
     return path
 
 
-def _image_in(folder):
-    return next(folder.glob("boot/vmlinuz-*"), None)
+def _image_in(folder, what):
+    for image in folder.glob("boot/vmlinuz-*"):
+        return image
+    raise common.Usage(f"{what}: no boot/vmlinuz-* in it: give the package with the kernel's image")
 
 
 def _distribution_kernel(suite, refresh):
-    """The unpacked package of the newest kernel of a suite (None: the machine's own), fetched once.
-    """
-    with _alone():
-        if refresh:
-            distro.refresh_lists()
-            return _fetch(suite)
-        return _fetched(suite) or _fetch(suite)
-
-
-def _fetched(suite):
-    """The folder of the kernel that was fetched last, or None. Say how old it is."""
-    known = common.build_dir("kernel") / (suite or "default")
-    if not known.is_file():
-        return None
-    name, *version = known.read_text().split()
-    folder = known.parent / name
-    if not folder.is_dir() or not _image_in(folder):
-        return None
-    _say_age(known, " ".join([name.rpartition("-")[0], *version]))
-    return folder
+    """The unpacked package of the newest kernel of a suite, or the machine's own; fetched once."""
+    own = platform.freedesktop_os_release().get("VERSION_CODENAME", "own")
+    name = f"linux-{suite or own}"
+    if refresh:
+        distro.refresh_lists()
+    elif (known := common.build_dir() / name).is_dir():
+        _say_age(known)
+    return distro.unpacked(name, _packages(suite), suite, WANTED, refresh)
 
 
 @functools.cache
-def _say_age(known, name):
-    common.say(f"  kernel {name} (fetched {common.age(known)} ago; --refresh to fetch the newest)")
+def _say_age(known):
+    names = ", ".join(image.name.partition("-")[2] for image in known.glob("boot/vmlinuz-*"))
+    common.say(f"  kernel {names} (fetched {common.age(known / '.unpacked')} ago; --refresh to "
+               "fetch the newest)")
 
 
-def _fetch(suite):
-    known = common.build_dir("kernel") / (suite or "default")
+def _packages(suite):
+    """The packages of the newest kernel: a generator, so that nothing is fetched before its use."""
     for meta in META_PACKAGES:
-        packages = _depends(meta, "image|modules", suite)
-        if packages:
-            break
-    else:
-        raise common.Infrastructure(f"the distribution has none of {', '.join(META_PACKAGES)}: "
-                                    "give a kernel with --kernel")
-    # Ubuntu keeps modules in a package of their own, which the image package depends on.
-    for package in list(packages):
-        packages += [name for name in _depends(package, "modules", suite)
-                     if name not in packages]
-    with tempfile.TemporaryDirectory(dir=known.parent, prefix="download-") as download:
-        with common.step(f"fetching {', '.join(packages)}"):
-            distro.apt_get("download", *packages, cwd=download, suite=suite)
-        debs = sorted(pathlib.Path(download).glob("*.deb"))
-        with common.step("unpacking the kernel"):
-            folder = _unpack(debs)
-        version = _package(debs[0]).split()[-1]
-    common.replace_file(known, f"{folder.name} {version}\n")
-    os.utime(known)
-    return folder
-
-
-def _depends(package, kinds, suite):
-    return re.findall(rf"(?m)^ *Depends: (linux-(?:{kinds})-(?:extra-)?\d\S*)$",
-                      distro.apt_cache("depends", package, suite=suite))
+        # Ubuntu keeps modules in a package of their own, which the image package depends on.
+        packages = list(distro.depending([meta], r"linux-(?:image|modules)-(?:extra-)?\d\S*",
+                                         suite))
+        if len(packages) > 1:
+            yield from packages
+            return
+    raise common.Infrastructure(f"the distribution has none of {', '.join(META_PACKAGES)}: "
+                                "give a kernel with --kernel")
 
 
 def _package(deb):
-    """What a .deb says that it is: text that ends with its version."""
+    """What a .deb says that it is."""
     return process.run(["dpkg-deb", "-f", deb, "Package", "Version"], problem=common.Usage).stdout
 
 
-def _unpack(debs):
-    """Unpack what is needed of kernel packages into one folder of the build directory, once."""
-    key = hashlib.sha256(WANTED.pattern.encode())
-    for deb in debs:
-        key.update(f"{_package(deb)}{deb.stat().st_size}".encode())
-    folder = common.build_dir("kernel") / f"{debs[0].name.split('_')[0]}-{key.hexdigest()[:12]}"
-    if not folder.is_dir():
-        with common.fresh_dir(folder) as staging:
-            for deb in debs:
-                _unpack_wanted(deb, staging)
+def _unpacked(deb):
+    """A folder of the build directory with what is needed of a kernel package, unpacked once."""
+    key = hashlib.sha256(f"{WANTED.pattern}{_package(deb)}{deb.stat().st_size}".encode())
+    folder = common.build_dir("kernel") / f"{deb.name.split('_')[0]}-{key.hexdigest()[:12]}"
+    with common.locked(folder.parent / "lock", "unpacking a kernel"):
+        if not folder.is_dir():
+            with common.fresh_dir(folder) as staging:
+                distro.unpack(deb, staging, WANTED)
     return folder
-
-
-def _unpack_wanted(deb, folder):
-    with process.running(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE,
-                         stderr=subprocess.DEVNULL) as source:
-        with contextlib.suppress(tarfile.TarError), \
-                tarfile.open(fileobj=source.stdout, mode="r|") as archive:
-            for member in archive:
-                # tarfile's own filters, which would keep it in the folder, need Python 3.11.4.
-                if (member.isfile() and WANTED.fullmatch(member.name)
-                        and ".." not in member.name.split("/")):
-                    path = folder / member.name
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    with open(path, "wb") as file:
-                        shutil.copyfileobj(archive.extractfile(member), file)
-        source.stdout.read()
-        source.wait()
-    if source.returncode != 0:
-        raise common.Usage(f"{deb}: dpkg-deb cannot unpack all of it: the file may be incomplete")
 
 
 def _load(image, folder, driver):
