@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 import time
 
-from . import common, process
+from . import arch, common, process
 
 _LISTS_MAX_AGE = 24 * 3600
 _PYTHON_MODULES = "/usr/lib/python3/dist-packages"
@@ -82,17 +82,20 @@ def python_module(name, package):
                                 f"installed: install it for {sys.executable}")
 
 
-def apt_get(*args, cwd=None, suite=None):
-    """Run apt-get in the private state and return what it printed; prefer packages of a suite."""
-    return _apt("apt-get", *args, cwd=cwd, suite=suite)
+def apt_get(*args, cwd=None, suite=None, guest=arch.native()):
+    """Run apt-get in a private state, of an arch.Arch, and return what it printed.
+
+    suite: prefer the packages of this one.
+    """
+    return _apt("apt-get", *args, cwd=cwd, suite=suite, guest=guest)
 
 
-def apt_cache(*args, suite=None):
+def apt_cache(*args, suite=None, guest=arch.native()):
     """Run apt-cache in the private state and return what it printed; see apt_get()."""
-    return _apt("apt-cache", *args, suite=suite)
+    return _apt("apt-cache", *args, suite=suite, guest=guest)
 
 
-def depending(packages, wanted, suite=None):
+def depending(packages, wanted, suite=None, guest=arch.native()):
     """These packages and all that they depend on, of those whose names the pattern matches.
 
     A generator, so that nothing is fetched before the names are used.
@@ -100,12 +103,13 @@ def depending(packages, wanted, suite=None):
     found, new = set(), set(packages)
     while new:
         found |= new
-        listed = apt_cache("depends", "--important", *sorted(new), suite=suite)
+        listed = apt_cache("depends", "--important", *sorted(new), suite=suite, guest=guest)
         new = set(re.findall(rf"(?m)^ *\|?(?:Pre)?Depends: ({wanted})$", listed)) - found
     yield from sorted(found)
 
 
-def unpacked(name, packages, suite=None, wanted=None, refresh=False):
+def unpacked(name, packages, suite=None, wanted=None, refresh=False,
+             guest=arch.native()):
     """A folder of the build directory with packages unpacked, which are not installed.
 
     They are fetched once, and again with refresh. `packages` is not looked into when the folder is
@@ -118,7 +122,7 @@ def unpacked(name, packages, suite=None, wanted=None, refresh=False):
             need({"dpkg-deb": "dpkg"})
             with common.step(f"fetching {name}"), \
                     tempfile.TemporaryDirectory(dir=folder.parent, prefix="download-") as download:
-                apt_get("download", *packages, cwd=download, suite=suite)
+                apt_get("download", *packages, cwd=download, suite=suite, guest=guest)
                 with common.fresh_dir(folder) as staging:
                     for package in pathlib.Path(download).glob("*.deb"):
                         unpack(package, staging, wanted)
@@ -199,25 +203,27 @@ def refresh_lists():
         stamp.unlink(missing_ok=True)
 
 
-def _apt(program, *args, cwd=None, suite=None):
+def _apt(program, *args, cwd=None, suite=None, guest=None):
     if shutil.which(program) is None:
         raise common.Infrastructure(
             f"no {program} here: give a DPDK tree with --dpdk PATH and a kernel with --kernel PATH")
     if suite == platform.freedesktop_os_release().get("VERSION_CODENAME"):
         suite = None
     sources = machine_sources(suite=suite)
+    if not guest.is_native:
+        sources = re.sub(r"(?m)^Architectures: .*\n", "", sources)
     if not sources:
         raise common.Infrastructure(
             "no package source of this distribution's main section in /etc/apt: "
             "give a DPDK tree with --dpdk PATH and a kernel with --kernel PATH")
-    state = common.build_dir("apt" if suite is None else f"apt-{suite}")
+    state = common.build_dir(f"apt{f'-{suite}' if suite else ''}{guest.suffix}")
     with common.locked(state / "lock", "fetching packages"):
         env = dict(os.environ, APT_CONFIG=str(state / "apt.conf"), LC_ALL="C.UTF-8")
-        _update(state, sources, env, suite)
+        _update(state, sources, env, suite, guest)
         return process.run([program, *args], cwd=cwd, env=env).stdout
 
 
-def _update(state, sources, env, suite):
+def _update(state, sources, env, suite, guest):
     """Set the private apt state up, and fetch the package lists if they are old."""
     lists = common.build_dir(state.name, "state", "lists")
     common.build_dir(state.name, "cache", "archives", "partial")
@@ -232,6 +238,8 @@ def _update(state, sources, env, suite):
         'APT::Sandbox::User "root";',
         # apt prefers backports only if told so.
         f'APT::Default-Release "{suite}";' if "-" in (suite or "") else "",
+        *([] if guest.is_native else [f'APT::Architecture "{guest.name}";',
+                                      f'APT::Architectures {{ "{guest.name}"; }};']),
         'Acquire::Languages "none";', ""]))
     stamp = state / "updated"
     if changed or not stamp.exists() or time.time() - stamp.stat().st_mtime > _LISTS_MAX_AGE:

@@ -14,7 +14,7 @@ import os
 import pathlib
 import shutil
 
-from uiokit import common, distro, process
+from uiokit import arch, common, distro, process
 from uiokit.cli import arguments
 from uiokit.dpdk import install, source, variants
 from uiokit.lab import guest_python, vm
@@ -39,7 +39,7 @@ def compile_pair(prefix, linking, folder):
     """Build the program against the DPDK in prefix; the path of the program."""
     program = folder / f"uio_pair-{linking}"
     ask, more = LINKING[linking]
-    process.run([os.environ.get("CC", "cc"), "-Wall", "-Wextra", "-O1",
+    process.run([*arch.native().compiler, "-Wall", "-Wextra", "-O1",
                  "-DALLOW_INTERNAL_API", "-DALLOW_EXPERIMENTAL_API",
                  *pkg_config(prefix, "--cflags"), HERE / "uio_pair.c", "-o", program,
                  *pkg_config(prefix, *ask), *more], problem=common.CheckFailed)

@@ -62,9 +62,9 @@ def test_another_suite_comes_from_the_same_mirrors_and_keys(tmp_path, suite, sui
 def test_packages_and_what_they_need_are_unpacked_once(tmp_path, monkeypatch):
     depends = {"prog": "  Depends: liba1\n |Depends: libb\n  Depends: libc6\n", "liba1": ""}
     fetched = []
-    monkeypatch.setattr(distro, "apt_cache", lambda _what, _important, *names, suite: "".join(
+    monkeypatch.setattr(distro, "apt_cache", lambda _what, _important, *names, **_: "".join(
         depends.get(name, "  PreDepends: liba1\n") for name in names))
-    monkeypatch.setattr(distro, "apt_get", lambda _what, *names, cwd, suite: fetched.append(
+    monkeypatch.setattr(distro, "apt_get", lambda _what, *names, cwd, suite, guest: fetched.append(
         (names, suite)))
     for _ in range(2):
         packages = distro.depending(["prog"], "lib[ab].*", "trixie")

@@ -4,14 +4,13 @@
 """The workload, the verdicts of tests/fault, the arguments of tests/fault and tests/consumer."""
 
 import copy
-import os
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from uiokit import common, distro
+from uiokit import arch, common, distro
 
 WORKLOAD = common.TOP / "devtools/uiokit/workload"
 sys.path[:0] = map(str, (WORKLOAD, common.TOP / "tests/fault", common.TOP / "tests/consumer"))
@@ -69,7 +68,7 @@ for one in both: one.join()
 @pytest.fixture(scope="module")
 def inject(tmp_path_factory):
     program = tmp_path_factory.mktemp("inject") / "inject"
-    subprocess.run([os.environ.get("CC", "cc"), WORKLOAD / "inject.c",
+    subprocess.run([*arch.native().compiler, WORKLOAD / "inject.c",
                     "-o", program], check=True)
     return program
 

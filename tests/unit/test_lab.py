@@ -20,12 +20,13 @@ import time
 import pytest
 from conftest import write
 
-from uiokit import common, distro
+from uiokit import arch, common, distro
 from uiokit.cli import lab
 from uiokit.lab import (accelerator, elf, guest_files, guest_image, guest_kernel, kernel_image,
                         protocol, qemu, vm)
 
 RELEASE = "6.1.0-lab"
+AMD64, ARM64 = arch.ALL.values()
 
 # Found here, before a test has a build directory of its own.
 BUSYBOX = guest_image.busybox()
@@ -68,7 +69,7 @@ def kernel(tmp_path):
 @pytest.fixture
 def guest(tmp_path, kernel, monkeypatch):
     """A function that makes options for a stand-in that does what the given Python says."""
-    monkeypatch.setattr(guest_image, "busybox", lambda: BUSYBOX)
+    monkeypatch.setattr(guest_image, "busybox", lambda guest: BUSYBOX)
 
     qemu.version.cache_clear()
     common.say_once.cache_clear()
@@ -261,19 +262,19 @@ def test_kvm_is_only_believed_when_a_guest_boots(guest, kvm, monkeypatch, capfd)
 
 
 def test_a_failure_of_kvm_is_forgotten_after_a_day(guest, kvm):
-    assert accelerator.candidates("auto", guest("").qemu) == ["kvm", "tcg"]
+    assert accelerator.candidates("auto", guest("").qemu, AMD64) == ["kvm", "tcg"]
     accelerator.remember(False, guest("").qemu)
     failure, = common.build_dir("lab").iterdir()
     for hours, expected in ((23, ["tcg"]), (25, ["kvm", "tcg"])):
         os.utime(failure, (0, time.time() - hours * 3600))
-        assert accelerator.candidates("auto", guest("").qemu) == expected
+        assert accelerator.candidates("auto", guest("").qemu, AMD64) == expected
 
 
 def test_a_guest_that_boots_on_kvm_ends_the_fallback(guest, kvm):
     works = guest(BOOTS, accel="kvm")
     accelerator.remember(False, works.qemu)
     assert vm.boot(works).accel == "kvm"
-    assert accelerator.candidates("auto", works.qemu) == ["kvm", "tcg"]
+    assert accelerator.candidates("auto", works.qemu, AMD64) == ["kvm", "tcg"]
 
 
 def test_kvm_without_permission_names_the_group_once(guest, kvm, monkeypatch, capfd):
@@ -286,11 +287,21 @@ def test_kvm_without_permission_names_the_group_once(guest, kvm, monkeypatch, ca
     assert "permission denied; using software emulation (TCG); add yourself to group kvm" in said
 
 
-def test_another_architecture_is_named_first(guest, monkeypatch):
-    monkeypatch.setattr(vm.platform, "machine", lambda: "aarch64")
-    monkeypatch.setattr(distro, "need", None)
-    with pytest.raises(common.Infrastructure, match="is x86_64, but this machine is aarch64"):
-        vm.boot(guest(BOOTS))
+def test_another_architecture_is_emulated(guest, kvm):
+    assert accelerator.candidates("auto", guest("").qemu, ARM64) == ["tcg"]
+    words = qemu.machine_args("qemu", ARM64, "tcg", 2, 512)
+    assert ("virt,gic-version=3" in words and "neoverse-n1" in words
+            and "ttyAMA0" in qemu.kernel_args(ARM64, "Image", open(os.devnull), 64, "")[-1])
+
+
+def test_a_kernel_of_another_architecture(guest, kernel):
+    with pytest.raises(common.Usage, match="no vmlinuz or vmlinux for aarch64, nor a .deb"):
+        guest_kernel.obtain(str(kernel), guest=ARM64)
+    data = bytearray(kernel.read_bytes())
+    data[0x38:0x3c], data[0x202:0x206] = b"ARM\x64", b"none"
+    kernel.write_bytes(data + f"Linux version {RELEASE} (somebody)".encode())
+    found = guest_kernel.obtain(str(kernel), guest=ARM64)
+    assert (found.release, found.image) == (RELEASE, kernel)
 
 
 def test_an_old_qemu_is_named(guest):
@@ -383,7 +394,7 @@ def test_wrong_calls_are_named(args, complaint, capsys):
 @pytest.mark.parametrize("args, complaint", [
     (["--modules", "."], "--modules . without --kernel"),
     (["--kernel", "nope"], "--kernel .*/nope: no such file"),
-    (["--kernel", "file"], "--kernel .*/file: neither"),
+    (["--kernel", "file"], "--kernel .*/file: no vmlinuz"),
     (["--kernel", "."], "--kernel .*: not a file"),
     (["--kernel", "boot/vmlinuz", "--modules", "nope"], "--modules .*/nope: no such file"),
     pytest.param(["--kernel", "file.deb"], "file.deb", marks=needs_dpkg),
@@ -523,7 +534,7 @@ def test_a_package_writes_nothing_outside_of_its_folder(tmp_path, kernel, build)
 
 @needs_dpkg
 def test_a_fetched_kernel_is_used_with_its_age_until_refresh(kernel, build, monkeypatch, capfd):
-    def download(*packages, cwd, suite):
+    def download(*packages, cwd, suite, guest):
         fetched.append((packages[1:], suite))
         make_deb(pathlib.Path(cwd, "x.deb"), (f"./boot/vmlinuz-{RELEASE}", kernel.read_bytes()), (
             f"./lib/modules/{RELEASE}/modules.builtin",
@@ -531,7 +542,7 @@ def test_a_fetched_kernel_is_used_with_its_age_until_refresh(kernel, build, monk
 
     fetched = []
     monkeypatch.setattr(distro, "apt_get", download)
-    monkeypatch.setattr(distro, "apt_cache", lambda _what, _important, *names, suite: {
+    monkeypatch.setattr(distro, "apt_cache", lambda _what, _important, *names, suite, guest: {
         "linux-image-generic": "  Depends: linux-image-6.1.0\n",
         "linux-image-6.1.0": "  Depends: kmod\n  Depends: linux-modules-6.1.0\n"}.get(names[0], ""))
     assert guest_kernel.obtain().release == RELEASE
@@ -595,7 +606,7 @@ def test_a_second_process_waits_for_busybox_and_says_so(monkeypatch, build, capf
 def test_the_image_holds_init_tools_and_job(guest):
     image = image_with()
     assert image["init"] == (0o100755, guest_image.INIT.read_bytes())
-    assert image["bin/sh"] == (0o120777, b"/bin/busybox")
+    assert image["bin/busybox"] == (0o100755, BUSYBOX.read_bytes())
     assert image["lab/job"][1] == b"A='b c'\n"
     assert image["dev/console"][0] == 0o020600
 
@@ -686,3 +697,24 @@ def test_a_library_that_is_not_found_is_named(guest, program, capfd):
     assert "bin/lost needs libf.so.1, which" in capfd.readouterr().err
     image_with((program / "bin/lost", "/lost"), library_path=str(program / "lib"))
     assert os.environ.get("LD_LIBRARY_PATH") is None
+
+
+@pytest.fixture
+def cross(tmp_path, monkeypatch):
+    """No architecture is this machine's; below this folder are the libraries of all."""
+    here, _ = elf.libraries(pathlib.Path(sys.executable).resolve(), "")
+    write(tmp_path, {"cross/lib/x": ""})
+    for library in here:
+        shutil.copy(library, tmp_path / "cross/lib")
+    for name, value in (("is_native", False), ("root", tmp_path / "cross")):
+        monkeypatch.setattr(arch.Arch, name, value)
+    return tmp_path / "cross"
+
+
+def test_libraries_of_another_architecture(cross, program):
+    found, missing = elf.libraries(program / "bin/finds", "")
+    assert not missing and program / "lib/libf.so.1" in found
+    assert {"libc.so.6", "libgcc_s.so.1"} < {path.name for path in found}
+    assert elf.place(cross / "lib/libc.so.6") == "/lib/libc.so.6"
+    assert elf.libraries(program / "bin/lost", "")[1] == ["libf.so.1"]
+    assert elf.libraries(program / "bin/lost", str(program / "lib"))[1] == []

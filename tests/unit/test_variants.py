@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from conftest import write
 
-from uiokit import common, process
+from uiokit import arch, common, process
 from uiokit.dpdk import partial, variants
 from uiokit.series import dpdk_tree, patchset, scratch
 
@@ -135,8 +135,10 @@ def ninja_in(objects):
     return lambda targets: process.run(["ninja", "-C", objects, *targets])
 
 
-def test_the_part_of_dpdk_test_that_the_tests_need(objects):
-    assert partial.build(objects, ninja_in(objects), ["test_a.c", "test_not_in_this_one.c"])
+def test_the_part_of_dpdk_test_that_the_tests_need(objects, monkeypatch):
+    monkeypatch.setenv("CC", "env cc")  # Such as `ccache gcc`.
+    assert partial.build(objects, ninja_in(objects), ["test_a.c", "test_not_in_this_one.c"],
+                         arch.native().compiler)
     subprocess.run(["app/dpdk-test"], cwd=objects, check=True)
     other = subprocess.run(["app/dpdk-test", "other"], cwd=objects)
     assert other.returncode == -signal.SIGABRT
@@ -158,7 +160,7 @@ def test_a_dpdk_test_that_is_built_in_another_way_is_not_built_in_part(objects, 
     text = (objects.parent / name).read_text()
     assert found in text
     write(objects.parent, {name: text.replace(found, by)})
-    assert not partial.build(objects, ninja_in(objects), ["test_a.c"])
+    assert not partial.build(objects, ninja_in(objects), ["test_a.c"], ["cc"])
 
 
 def test_once_built_whole_it_stays_whole(build, monkeypatch):

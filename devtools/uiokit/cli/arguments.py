@@ -9,7 +9,7 @@ import pathlib
 import re
 import shutil
 
-from .. import distro
+from .. import arch, distro
 
 
 def parser(prog, description, epilog=None):
@@ -72,6 +72,16 @@ def add_kernel_and_qemu(parser, kernel_group=None, several=""):
     parser.add_argument("--qemu", metavar="QEMU", type=program, help="the QEMU program, or the "
                         f"suite whose package is unpacked and not installed, one of {suites} "
                         "(default: the qemu-system program in PATH)")
+    parser.add_argument("--arch", dest="guest", type=_arch, metavar="ARCH", default=arch.native(),
+                        help="the guest's architecture: "
+                        f"{' or '.join(arch.ALL)}; one that is not the machine's is emulated, and "
+                        f"programs for it are cross-built (default {arch.native().name})")
+
+
+def _arch(text):
+    if text not in arch.ALL:
+        raise argparse.ArgumentTypeError(f"{text}: not one of {', '.join(arch.ALL)}")
+    return arch.ALL[text]
 
 
 def program(text):

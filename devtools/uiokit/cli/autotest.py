@@ -57,7 +57,7 @@ def _every_kernel(options):
                      *(shown[variant].summary if variant in shown else "not run"
                        for variant in (variants.STOCK, variants.PATCHED)),
                      f"{time.monotonic() - began:.0f} s"))
-    version = qemu.version(qemu.obtain(options.qemu or qemu.PROGRAM))
+    version = qemu.version(qemu.obtain(options.qemu or options.guest.qemu, options.guest))
     print(f"DPDK {report.dpdk.get('version')}, QEMU {version}, "
           f"{time.strftime('%Y-%m-%d')}\n\n| suite | kernel | stock | patched | time |\n"
           "|---|---|---|---|---|")
@@ -70,11 +70,12 @@ def _every_kernel(options):
 def _main(options, report):
     show = functools.partial(print, flush=True,
                              file=sys.stderr if ci_report.on_stdout(options) else sys.stdout)
-    distro.need({**variants.NEED, **({} if options.qemu else vm.NEED),
-                 **({} if options.dpdk else source.NEED)})
-    guest_kernel.obtain(options.kernel, options.modules, options.refresh)
+    guest = options.guest
+    distro.need({**variants.NEED, **guest.compiler_need, **({} if options.dpdk else source.NEED),
+                 **({} if options.qemu else {guest.qemu: guest.qemu_package})})
+    guest_kernel.obtain(options.kernel, options.modules, options.refresh, guest=guest)
     tree = source.get(options.dpdk, options.refresh)
-    build = variants.Build(tree, options.sanitize, only_autotest=True)
+    build = variants.Build(tree, options.sanitize, only_autotest=True, guest=guest)
     common.say(f"{tree}: {build.diagnosis} ({build.evidence})")
     report.dpdk = {"version": tree.text, "path": str(tree.path), "diagnosis": build.diagnosis,
                    "evidence": build.evidence}

@@ -19,7 +19,7 @@ from ..lab import guest_kernel, protocol, qemu, vm
 
 DESCRIPTION = """\
 Boot a small guest with emulated NVMe drives bound to uio_pci_generic, and run a command in it.
-It needs x86-64 Linux, but no root, no KVM and no NVMe drive.
+It needs Linux, but no root, no KVM and no NVMe drive.
 
 The guest has the kernel of the distribution and a static busybox: both are downloaded once and
 unpacked in the build directory, not installed. The guest gets only the files that --take names, and
@@ -113,7 +113,6 @@ def _add_options(parser):
     add("--append", metavar="WORDS", default="", help="add words to the kernel's command line")
     add("--verbose", action="store_true", help="show the guest's console on stderr")
     arguments.add_kernel_and_qemu(parser, source)
-    parser.set_defaults(qemu=qemu.PROGRAM)
 
 
 def _variable(text):

@@ -20,7 +20,7 @@ _START = ("test.c", "commands.c")
 _LIBRARY = re.compile(r"(lib|drivers)/librte_(\w+)\.so")
 
 
-def build(objects, ninja, tests):
+def build(objects, ninja, tests, compiler):
     """Build dpdk-test with the tests in these files, and the drivers that it links.
 
     False if this DPDK is built in another way. ninja(targets) runs ninja in the folder `objects`
@@ -51,7 +51,7 @@ def build(objects, ninja, tests):
     symbols = undefined(start | chosen)
     others = [symbol for symbol in sorted(symbols & definitions.keys())
               if definitions[symbol].isdisjoint(start | chosen)]
-    process.run([os.environ.get("CC", "cc"), "-fPIC", "-x", "c", "-c", "-", "-o", "others.o"],
+    process.run([*compiler, "-fPIC", "-x", "c", "-c", "-", "-o", "others.o"],
                 cwd=objects, stdin="#include <stdlib.h>\n" + "".join(
                     f"void {name}(void) {{ abort(); }}\n" for name in others))
     top = next(iter(sources.values())).parents[2]

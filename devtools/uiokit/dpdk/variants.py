@@ -15,13 +15,13 @@ import os
 import pathlib
 import shutil
 
-from .. import common, distro, process
+from .. import arch, common, distro, process
 from . import partial
 from ..series import apply, dpdk_tree, patchset, scratch
 
 # Programs, by package.
-NEED = {"meson": "meson", "ninja": "ninja-build", "gcc": "gcc", "git": "git",
-        "pkg-config": "pkg-config", "/usr/include/stdio.h": "libc6-dev"}
+NEED = {"meson": "meson", "ninja": "ninja-build", "git": "git", "pkg-config": "pkg-config",
+        **arch.native().compiler_need}
 
 STOCK, PATCHED = "stock", "patched"
 LIBRARY = "librte_bus_pci.so"
@@ -42,15 +42,18 @@ class Build:
 
     only_autotest: build only the part of dpdk-test that the autotest runs, unless all of it was
     built before. A later Build without it adds the rest to the same build directory.
-    kind: the end of the name of the build directory.
+    kind: the end of the name of the build directory. guest: the arch.Arch that it is built for.
     """
 
-    def __init__(self, tree, sanitize=False, optimize=False, only_autotest=False, kind=""):
+    def __init__(self, tree, sanitize=False, optimize=False, only_autotest=False, kind="",
+                 guest=arch.native()):
         self.tree = tree
         self.only_autotest = only_autotest
-        self.options = MINIMAL + _SANITIZED * sanitize + _OPTIMIZED * optimize
+        self.compiler = guest.compiler
+        cross = [] if guest.is_native else [f"--cross-file={tree.path / guest.cross_file}"]
+        self.options = MINIMAL + cross + _SANITIZED * sanitize + _OPTIMIZED * optimize
         key = hashlib.sha256(str(tree.path).encode()).hexdigest()[:8]
-        kind += "-sanitized" * sanitize + "-optimized" * optimize
+        kind += "-sanitized" * sanitize + "-optimized" * optimize + guest.suffix
         self.root = common.build_dir("dpdk", f"{tree.text}-{key}{kind}")
         self.source = self.root / "tree"
         self.objects = self.root / "objects"
@@ -127,7 +130,8 @@ class Build:
             tests = {os.path.basename(name) for patch in patchset.read() for name in patch.new_files
                      if name.startswith("app/test/")}
             if whole.exists() or not (
-                    self.only_autotest and partial.build(self.objects, ninja, tests)):
+                    self.only_autotest
+                    and partial.build(self.objects, ninja, tests, self.compiler)):
                 whole.touch()
                 ninja([])
 
@@ -201,7 +205,7 @@ class Build:
         env = dict(self.env, PKG_CONFIG_PATH=str(self.objects / "meson-uninstalled"))
         asked = [process.run(["pkg-config", what, "libdpdk"], env=env).stdout.split()
                  for what in ("--cflags", "--libs")]
-        process.run([os.environ.get("CC", "cc"), "-Wall", "-Wextra", "-Werror", "-O2", "-g",
+        process.run([*self.compiler, "-Wall", "-Wextra", "-Werror", "-O2", "-g",
                      "-DALLOW_INTERNAL_API", "-DALLOW_EXPERIMENTAL_API", *flags, *asked[0],
                      *sources, "-o", output, *asked[1], f"-L{self.objects}/drivers",
                      # DPDK's pkg-config file leaves drivers out, and a bus is one.

@@ -19,11 +19,11 @@ KVM_BOOTS_WITHIN = 20
 RETRY_AFTER = 24 * 3600
 
 
-def candidates(wish, program):
-    """The accelerators to try in turn, for --accel auto, kvm or tcg."""
+def candidates(wish, program, guest):
+    """The accelerators to try in turn, for --accel auto, kvm or tcg, and the guest's arch.Arch."""
     if wish != "auto":
         return [wish]
-    if not KVM.exists():
+    if not (guest.is_native and KVM.exists()):
         return ["tcg"]
     if not os.access(KVM, os.R_OK | os.W_OK):
         common.say_once(f"  cannot open {KVM}: permission denied; using software emulation (TCG); "

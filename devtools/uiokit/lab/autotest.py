@@ -6,7 +6,7 @@
 import dataclasses
 import re
 
-from .. import common
+from .. import arch, common
 from . import tap, vm
 
 TEST = "pci_uio_secondary_autotest"
@@ -46,7 +46,8 @@ class Options:
     kernel: str = None
     modules: str = None
     accel: str = "auto"
-    qemu: str = vm.Options.qemu
+    qemu: str = None
+    guest: arch.Arch = dataclasses.field(default_factory=arch.native)
     timeout: int = 300
 
 
@@ -130,7 +131,7 @@ def _guest(options, folder, program):
     # One drive has SR-IOV, because only such a drive has extended capabilities.
     return vm.Options(command=["sh", "-c", _RUN, "sh", *command], kernel=options.kernel,
                       modules=options.modules, accel=options.accel, qemu=options.qemu,
-                      nvme=options.nvme - 1, nvme_sriov=True,
+                      guest=options.guest, nvme=options.nvme - 1, nvme_sriov=True,
                       device=[_OTHER_DEVICE] * options.all + options.device,
                       uio=[_OTHER_ID] * options.all + options.uio, hugepages=64,
                       mem=1536 if options.sanitize else None,

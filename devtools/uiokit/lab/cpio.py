@@ -23,9 +23,6 @@ class Archive:
         # The kernel's own root is writable by all, and EAL loads no plugin from such a folder.
         self._write(".", stat.S_IFDIR | 0o755, None, 0, (0, 0))
 
-    def __contains__(self, name):
-        return self._key(name) in self._names
-
     def folder(self, name, mode=0o755):
         self._entry(name, stat.S_IFDIR | mode)
 

@@ -8,10 +8,9 @@ import pathlib
 import re
 import sys
 
-from .. import distro, process
+from .. import arch, distro, process
 
 MAGIC = b"\x7fELF"
-LOADER = "/lib64/ld-linux-x86-64.so.2"
 
 
 def is_elf(path):
@@ -29,6 +28,21 @@ def segments(file, kind):
         return [found for found in ELFFile(file).iter_segments() if found.header.p_type == kind]
     except ELFError:
         return []
+
+
+def arch_of(path):
+    """The arch.Arch of an ELF file; the machine's own if it is of another one."""
+    with open(path, "rb") as file:
+        machine = int.from_bytes(file.read(20)[18:], "little")
+    return next((one for one in arch.ALL.values() if one.elf == machine), arch.native())
+
+
+def place(library):
+    """The path in a guest of a library that libraries() has found."""
+    for one in arch.ALL.values():
+        if library.is_relative_to(one.root) and not one.is_native:
+            return f"/{library.relative_to(one.root)}"
+    return str(library)
 
 
 def has_note(path, owner, kind):
@@ -51,7 +65,20 @@ def libraries(path, library_path):
     with open(path, "rb") as file:
         if not segments(file, "PT_DYNAMIC"):
             return [], []
-    loader = interpreter(path) or interpreter(sys.executable) or LOADER
+    target = arch_of(path)
+    found, missing = (_loaded if target.is_native else _searched)(path, library_path, target)
+    for library in found:
+        if library.name == "libc.so.6":
+            # pthread_cancel() and pthread_exit() load this by name at run time.
+            unwinder = library.with_name("libgcc_s.so.1")
+            if unwinder.exists():
+                found.append(unwinder)
+            break
+    return found, missing
+
+
+def _loaded(path, library_path, target):
+    loader = interpreter(path) or interpreter(sys.executable) or target.loader
     if not os.path.exists(loader):
         return [], [loader]
     # This is what ldd does, but faster. Without --list, musl's loader would run the program.
@@ -64,11 +91,29 @@ def libraries(path, library_path):
             missing.append(lost[1])
         elif hit := re.match(r"\s*(?:\S+ => )?(/.*) \(0x[0-9a-f]+\)$", line):
             found.append(pathlib.Path(os.path.normpath(hit[1])))
-    for library in found:
-        if library.name == "libc.so.6":
-            # pthread_cancel() and pthread_exit() load this by name at run time.
-            unwinder = library.with_name("libgcc_s.so.1")
-            if unwinder.exists():
-                found.append(unwinder)
-            break
     return found, missing
+
+
+def _searched(path, library_path, target):
+    """The same for a loader that does not run on this machine; it has no cache."""
+    names = [os.path.basename(interpreter(path) or target.loader)]
+    found, missing, todo = {}, [], [path]
+    while todo:
+        folders = library_path.split(":")
+        with open(todo.pop(), "rb") as file:
+            for segment in segments(file, "PT_DYNAMIC"):
+                names += [tag.needed for tag in segment.iter_tags("DT_NEEDED")]
+                for tag in segment.iter_tags("DT_RUNPATH"):
+                    folders += tag.runpath.replace(
+                        "$ORIGIN", os.path.dirname(file.name)).split(":")
+        for name in names:
+            places = [pathlib.Path(os.path.normpath(folder), name)
+                      for folder in filter(None, [*folders, str(target.root / "lib")])]
+            hit = next(filter(os.path.exists, places), None)
+            if name not in found and hit:
+                found[name] = hit
+                todo.append(hit)
+            elif name not in found:
+                missing.append(name)
+        names = []
+    return list(found.values()), missing

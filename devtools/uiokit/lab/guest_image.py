@@ -9,7 +9,7 @@ import shlex
 import shutil
 import stat
 
-from .. import common, distro, process
+from .. import arch, common, distro
 from . import elf, find_program
 from .cpio import Archive
 
@@ -30,12 +30,12 @@ hugetlbfs /dev/hugepages hugetlbfs defaults 0 0
 DEV_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 
 # Where the loader looks for libraries by default.
-DEFAULT_LIBRARY_DIRS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64",
-                        "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu")
+DEFAULT_LIBRARY_DIRS = {f"{top}/lib{end}" for top in ("", "/usr")
+                        for end in ("", "64", *(f"/{one.triplet}" for one in arch.ALL.values()))}
 
 
-def write(stream, kernel, job, command, take, library_path):
-    """Write the whole image to a binary stream.
+def write(stream, kernel, job, command, take, library_path, guest=arch.native()):
+    """Write the whole image to a binary stream, for a guest of an arch.Arch.
 
     job: variables for the guest's init, as a dict; command: the text of the script it runs.
     take: (host path, guest path) pairs; library_path: the LD_LIBRARY_PATH to find libraries with.
@@ -59,7 +59,7 @@ def write(stream, kernel, job, command, take, library_path):
         archive.folder(f"/lab/dev/{name}")
     for name, text in MOUNTS.items():
         archive.file(name, text)
-    _add_busybox(archive)
+    archive.file("/bin/busybox", busybox(guest), 0o755)
     _add_modules(archive, kernel)
     archive.file("/lab/job", "".join(f"{name}={shlex.quote(str(value))}\n"
                                      for name, value in job.items()))
@@ -75,13 +75,15 @@ def command_script(argv, env):
     return "\n".join([*lines, f"exec {shlex.join(argv)}", ""])
 
 
-def busybox():
+def busybox(guest=arch.native()):
     """A busybox that needs no libraries: the machine's, or one unpacked in the build directory.
 
     Debian's usual package is linked dynamically, and cannot be installed beside the static one.
     """
-    unpacked = common.build_dir() / "busybox-static"
-    known = [pathlib.Path(path) for path in (find_program("busybox"), unpacked / "bin/busybox")
+    name = f"busybox-static{guest.suffix}"
+    installed = find_program("busybox") if guest.is_native else None
+    known = [pathlib.Path(path)
+             for path in (installed, common.build_dir() / name / "bin/busybox")
              if path and os.path.isfile(path)]
     for path in known:
         if elf.is_elf(path) and not elf.interpreter(path):
@@ -91,15 +93,7 @@ def busybox():
             f"busybox: {'not found' if not known else f'{known[0]} needs shared libraries'}: "
             "install a statically linked busybox (Fedora, Arch and Alpine: package busybox or "
             "busybox-static)")
-    return distro.unpacked("busybox-static", ["busybox-static"]) / "bin/busybox"
-
-
-def _add_busybox(archive):
-    program = busybox()
-    archive.file("/bin/busybox", program, 0o755)
-    for applet in process.run([program, "--list"]).stdout.split():
-        if f"/usr/bin/{applet}" not in archive:
-            archive.link(f"/bin/{applet}", "/bin/busybox")
+    return distro.unpacked(name, ["busybox-static"], guest=guest) / "bin/busybox"
 
 
 def _add_modules(archive, kernel):
@@ -135,7 +129,7 @@ def _take_all(archive, take, library_path):
             _take_libraries(archive, path, name, libraries, taken)
             added.update(libraries)
     cache = pathlib.Path("/etc/ld.so.cache")
-    if added and cache.is_file():
+    if cache.is_file() and any(elf.arch_of(path).is_native for path in added):
         # For libraries that only the machine's ldconfig configuration leads to.
         archive.file("/etc/ld.so.cache", cache)
 
@@ -179,12 +173,13 @@ def _libraries(path, named, library_path):
 def _take_libraries(archive, path, name, libraries, taken):
     """Add the libraries of one ELF at the paths where the loader found them."""
     for library in libraries:
+        place = elf.place(library)
         if library.resolve() in taken:
-            archive.link(str(library), taken[library.resolve()])
+            archive.link(place, taken[library.resolve()])
         else:
-            archive.file(str(library), library, 0o755)
+            archive.file(place, library, 0o755)
         # A program that finds libraries relative to itself ($ORIGIN) does so in the guest, too.
         beside = os.path.relpath(library.parent, path.parent)
         moved = os.path.normpath(f"{os.path.dirname(name)}/{beside}/{library.name}")
-        if moved != str(library) and str(library.parent) not in DEFAULT_LIBRARY_DIRS:
-            archive.link(moved, str(library))
+        if moved != place and os.path.dirname(place) not in DEFAULT_LIBRARY_DIRS:
+            archive.link(moved, place)

@@ -12,11 +12,8 @@ import pathlib
 import platform
 import re
 
-from .. import common, distro, process
+from .. import arch, common, distro, process
 from . import kernel_image
-
-# Meta packages that depend on the newest kernel: Debian's, Ubuntu's.
-META_PACKAGES = ("linux-image-amd64", "linux-image-generic")
 
 # The modules that the guest's init loads, unless built in, with their kernel options.
 NEEDED = {"virtio_pci": "CONFIG_VIRTIO_PCI", "virtio_console": "CONFIG_VIRTIO_CONSOLE"}
@@ -55,7 +52,7 @@ class Kernel:
         return list(order)
 
 
-def check(spec, modules):
+def check(spec, modules, guest):
     """Raise Usage for options of obtain() that cannot work, before anything is fetched."""
     if spec is None:
         if modules is not None:
@@ -74,34 +71,34 @@ def check(spec, modules):
         raise common.Usage(f"--kernel {spec}: not a file: give a vmlinuz, a kernel .deb, "
                            f"or one of {', '.join(distro.SUITES)}")
     else:
-        _modules_for(spec, modules)
+        _modules_for(spec, modules, guest)
 
 
-def obtain(spec=None, modules=None, refresh=False, driver="uio_pci_generic"):
+def obtain(spec=None, modules=None, refresh=False, driver="uio_pci_generic", guest=arch.native()):
     """The Kernel to boot.
 
     spec: None for the distribution's newest, one of distro.SUITES for the newest of that suite, a
     kernel .deb, or the path of a vmlinuz or vmlinux.
     modules: None to look beside the kernel, else a folder, or the .deb that has the modules.
-    refresh: fetch the distribution's newest again. driver: a key of DRIVERS.
+    refresh: fetch the distribution's newest again. driver: a key of DRIVERS. guest: an arch.Arch.
     """
-    check(spec, modules)
+    check(spec, modules, guest)
     if spec is None or spec in distro.SUITES:
-        folder = _distribution_kernel(spec, refresh)
-        return _load(_image_in(folder, folder), folder, driver)
+        folder = _distribution_kernel(spec, refresh, guest)
+        return _load(_image_in(folder, folder), folder, driver, guest)
     spec = pathlib.Path(spec).resolve()
     modules = modules and pathlib.Path(modules).resolve()
     if modules and modules.is_file():
         modules = _unpacked(modules)
     if spec.suffix == ".deb":
         folder = _unpacked(spec)
-        return _load(_image_in(folder, f"--kernel {spec}"), modules or folder, driver)
-    return _load(spec, _modules_for(spec, modules), driver)
+        return _load(_image_in(folder, f"--kernel {spec}"), modules or folder, driver, guest)
+    return _load(spec, _modules_for(spec, modules, guest), driver, guest)
 
 
-def _modules_for(vmlinuz, modules):
+def _modules_for(vmlinuz, modules, guest):
     """The folder with the modules of a vmlinuz: the given one, or one found beside it."""
-    release = kernel_image.release(vmlinuz)
+    release = kernel_image.release(vmlinuz, guest)
     if modules is not None:
         return modules
     beside = [vmlinuz.parent / "modules", vmlinuz.parent / "lib/modules" / release,
@@ -128,15 +125,15 @@ def _image_in(folder, what):
     raise common.Usage(f"{what}: no boot/vmlinuz-* in it: give the package with the kernel's image")
 
 
-def _distribution_kernel(suite, refresh):
+def _distribution_kernel(suite, refresh, guest):
     """The unpacked package of the newest kernel of a suite, or the machine's own; fetched once."""
     own = platform.freedesktop_os_release().get("VERSION_CODENAME", "own")
-    name = f"linux-{suite or own}"
+    name = f"linux-{suite or own}{guest.suffix}"
     if refresh:
         distro.refresh_lists()
     elif (known := common.build_dir() / name).is_dir():
         _say_age(known)
-    return distro.unpacked(name, _packages(suite), suite, WANTED, refresh)
+    return distro.unpacked(name, _packages(suite, guest), suite, WANTED, refresh, guest)
 
 
 @functools.cache
@@ -146,16 +143,16 @@ def _say_age(known):
                "fetch the newest)")
 
 
-def _packages(suite):
+def _packages(suite, guest):
     """The packages of the newest kernel: a generator, so that nothing is fetched before its use."""
-    for meta in META_PACKAGES:
+    for meta in guest.kernel_packages:
         # Ubuntu keeps modules in a package of their own, which the image package depends on.
         packages = list(distro.depending([meta], r"linux-(?:image|modules)-(?:extra-)?\d\S*",
-                                         suite))
+                                         suite, guest))
         if len(packages) > 1:
             yield from packages
             return
-    raise common.Infrastructure(f"the distribution has none of {', '.join(META_PACKAGES)}: "
+    raise common.Infrastructure(f"the distribution has none of {', '.join(guest.kernel_packages)}: "
                                 "give a kernel with --kernel")
 
 
@@ -175,9 +172,9 @@ def _unpacked(deb):
     return folder
 
 
-def _load(image, folder, driver):
+def _load(image, folder, driver, guest):
     """Read a kernel's modules; Usage if one that the guest needs is missing."""
-    release = kernel_image.release(image)
+    release = kernel_image.release(image, guest)
     files = {path.name.split(".ko")[0].replace("-", "_"): path
              for path in sorted(folder.rglob("*.ko*"))}
     builtin = {pathlib.PurePath(line).stem.replace("-", "_")

@@ -12,7 +12,7 @@ import struct
 import subprocess
 import zlib
 
-from .. import common, distro, process
+from .. import arch, common, distro, process
 from . import elf, find_program
 
 MODINFO = find_program("modinfo") or "/sbin/modinfo"
@@ -26,25 +26,32 @@ DECOMPRESSORS = (
     (b"\x02\x21\x4c\x18", lambda data: _filter("lz4", data)),
 )
 
+# At 0x38 of a kernel for arm64, which needs no unpacking.
+ARM64_MAGIC = b"ARM\x64"
+
 # The owner and type of the note with the entry point of a kernel that QEMU starts unpacked.
 PVH_NOTE = ("Xen", 18)
 
 
-def release(path):
-    """The release (`uname -r`) of a vmlinuz or vmlinux; Usage if the file is neither."""
+def release(path, guest):
+    """The release (`uname -r`) of a kernel for an arch.Arch; Usage if the file is none."""
+    text = b""
     try:
         with open(path, "rb") as file:
             head = file.read(1 << 16)
-            if head[:4] == elf.MAGIC:
-                found = re.search(rb"Linux version (\d\S+) ", head + file.read())
-                if found:
-                    return found[1].decode()
+            if guest is arch.ARM64:
+                if head[0x38:0x3c] == ARM64_MAGIC:
+                    text = head + file.read()
+            elif head[:4] == elf.MAGIC:
+                text = head + file.read()
             elif head[0x202:0x206] == b"HdrS":
                 at, = struct.unpack_from("<H", head, 0x20e)
-                return head[at + 0x200:].split(b" ", 1)[0].decode()
+                text = b"Linux version " + head[at + 0x200:]
+        if found := re.search(rb"Linux version (\d\S+) ", text):
+            return found[1].decode()
     except (OSError, struct.error, UnicodeDecodeError) as error:
         raise common.Usage(f"--kernel {path}: cannot be read: {error}") from None
-    raise common.Usage(f"--kernel {path}: neither an x86 vmlinuz, nor a vmlinux, nor a .deb")
+    raise common.Usage(f"--kernel {path}: no vmlinuz or vmlinux for {guest.machine}, nor a .deb")
 
 
 def bootable(path):
@@ -54,6 +61,8 @@ def bootable(path):
     of the boot. A kernel without CONFIG_PVH, which needs its unpacker, is given as it is.
     """
     data = path.read_bytes()
+    if data[0x38:0x3c] == ARM64_MAGIC:
+        return path
     if data[:4] == elf.MAGIC:
         if not elf.has_note(path, *PVH_NOTE):
             raise common.Usage(f"--kernel {path}: this vmlinux has no CONFIG_PVH entry, so that "

@@ -13,15 +13,14 @@ import signal
 import socket
 import subprocess
 
-from .. import common, distro, process
+from .. import arch, common, distro, process
 
-PROGRAM = "qemu-system-x86_64"
+PROGRAM = arch.native().qemu
 OLDEST = (5, 2)
 OLDEST_SRIOV = (7, 1)
 
-# The guest's ports to the host. The first two are serial: they need no module.
-SERIAL_PORTS = ("console", "tty")
-VIRTIO_PORTS = ("lab.ctl", "lab.out", "lab.err", "lab.give")
+# The guest's ports to the host. The console is serial, and needs no module; tty is a terminal.
+PORTS = ("console", "tty", "lab.ctl", "lab.out", "lab.err", "lab.give")
 
 # Drives start here, a slot each while there are enough. Lower slots are for --device, higher ones
 # for the lab itself.
@@ -34,27 +33,29 @@ MAX_NVME = 64
 
 # End on panic instead of a reset. The rest switches off what takes long when emulated:
 # clearing new pages (a third of the boot), mitigations, self-tests, calibration.
-KERNEL_ARGS = ("console=ttyS0 quiet panic=-1 init_on_alloc=0 mitigations=off rodata=off "
-               "random.trust_cpu=on cryptomgr.notests tsc=reliable no_timer_check")
+KERNEL_ARGS = ("quiet panic=-1 init_on_alloc=0 mitigations=off rodata=off random.trust_cpu=on "
+               "cryptomgr.notests")
 
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
 
-def machine_args(program, accel, cpus, mem):
-    # An emulated fifth level of page tables costs time, and nothing here needs it.
-    cpu = {"kvm": "host", "tcg": "max,la57=off"}[accel]
+def machine_args(program, guest, accel, cpus, mem):
+    """guest: the arch.Arch of the guest."""
+    cpu = {"kvm": "host", "tcg": guest.emulated_cpu}[accel]
     accel = {"kvm": "kvm", "tcg": "tcg,thread=multi"}[accel]
-    return [program, "-machine", "q35", "-accel", accel, "-cpu", cpu,
+    return [program, *guest.board, "-accel", accel, "-cpu", cpu,
             "-smp", str(cpus), "-m", str(mem), "-nodefaults", "-no-user-config",
             "-display", "none", "-net", "none", "-no-reboot",
             # Keeps the firmware from enabling drives that it does not boot from.
             "-boot", "strict=on"]
 
 
-def kernel_args(image, initrd, hugepages, append):
-    words = f"{KERNEL_ARGS} hugepages={hugepages} {append}".strip()
-    return ["-kernel", str(image), "-initrd", _inherited(initrd), "-append", words]
+def kernel_args(guest, image, initrd, hugepages, append):
+    words = [f"console={guest.console}", KERNEL_ARGS, guest.kernel_args, f"hugepages={hugepages}",
+             append]
+    return ["-kernel", str(image), "-initrd", _inherited(initrd),
+            "-append", " ".join(filter(None, words))]
 
 
 def port_args(ends):
@@ -62,8 +63,10 @@ def port_args(ends):
     args = ["-device", f"virtio-serial-pci,id=lab,addr={VIRTIO_SLOT:#x}"]
     for name, end in ends.items():
         args += ["-chardev", f"socket,id={name},fd={end.fileno()}"]
-        if name in SERIAL_PORTS:
+        if name == "console":
             args += ["-serial", f"chardev:{name}"]
+        elif name == "tty":
+            args += ["-device", f"virtconsole,bus=lab.0,chardev={name}"]
         elif name == "monitor":
             args += ["-mon", "chardev=monitor,mode=readline"]
         else:
@@ -107,12 +110,6 @@ def unplug_args(image):
             "-device", "nvme,id=unplug,drive=unplug-drive,serial=labunplug,bus=unplug-port"]
 
 
-def iommu_args():
-    # QEMU wants it before the devices behind it. TCG cannot remap interrupts.
-    # QEMU's default of 39 address bits is too few for DPDK's virtual addresses.
-    return ["-device", "intel-iommu,intremap=off,aw-bits=48"]
-
-
 def _drive_args(name, image):
     return ["-drive", f"if=none,id={name},format=raw,cache=unsafe,file.locking=off,"
             f"file={_inherited(image)}"]
@@ -124,7 +121,7 @@ def _inherited(file):
 
 
 @functools.cache
-def obtain(spec):
+def obtain(spec, guest):
     """The program for --qemu: itself, or a script that runs the QEMU of one of distro.SUITES.
 
     That QEMU is unpacked, not installed, with all libraries that are not part of libc.
@@ -132,14 +129,14 @@ def obtain(spec):
     if spec not in distro.SUITES:
         return spec
     packages = distro.depending(
-        ["qemu-system-x86"], r"(?!libc6$|libgcc)(?:lib|qemu-system-|seabios|ipxe-)\S*", spec)
-    folder = distro.unpacked(f"qemu-{spec}", packages, spec)
+        [guest.qemu_package], r"(?!libc6$|libgcc)(?:lib|qemu-system-|seabios|ipxe-)\S*", spec)
+    folder = distro.unpacked(f"qemu-{spec}{guest.suffix}", packages, spec)
     programs, share = folder / "usr/bin", folder / "usr/share"
     libraries, = (folder / "usr/lib").glob("*-linux-gnu")
-    script = folder / PROGRAM
+    script = folder / guest.qemu
     common.replace_file(script, f"""#!/bin/sh
 LD_LIBRARY_PATH={libraries}:{folder}/lib/{libraries.name} QEMU_MODULE_DIR={libraries}/qemu \\
-exec {programs / PROGRAM} -L {share}/qemu -L {share}/seabios "$@"
+exec {programs / guest.qemu} -L {share}/qemu -L {share}/seabios "$@"
 """, 0o755)
     return str(script)
 
@@ -195,7 +192,7 @@ def ports(monitor=False):
             return [stack.enter_context(end) for end in socket.socketpair()]
 
         host_ends, qemu_ends = {}, {}
-        for name in SERIAL_PORTS + VIRTIO_PORTS:
+        for name in PORTS:
             host_ends[name], qemu_ends[name] = pair()
         if monitor:
             qemu_ends["monitor"], qemu_ends["lab.monitor"] = pair()

@@ -11,18 +11,14 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 
-from .. import common, distro
+from .. import arch, common, distro
 from . import (accelerator, guest_files, guest_image, guest_kernel, kernel_image, protocol, qemu,
                trace)
-
-# The guest runs programs and libraries of this machine, so both need the same architecture.
-MACHINE = "x86_64"
 
 # Seconds until any guest has started the command.
 STARTS_WITHIN = 150
@@ -30,7 +26,7 @@ STARTS_WITHIN = 150
 TCG_BOOTS_WITHIN = 60
 
 # Programs, by the package that has them.
-NEED = {qemu.PROGRAM: "qemu-system-x86", kernel_image.MODINFO: "kmod"}
+NEED = {qemu.PROGRAM: arch.native().qemu_package, kernel_image.MODINFO: "kmod"}
 
 TIMED_OUT = 124
 LOGS_KEPT = 20
@@ -70,7 +66,8 @@ class Options:
     append: str = ""
     watch: str = None
     verbose: bool = False
-    qemu: str = qemu.PROGRAM
+    qemu: str = None
+    guest: arch.Arch = dataclasses.field(default_factory=arch.native)
 
     @property
     def drives(self):
@@ -107,10 +104,7 @@ def check(options):
         if os.path.isdir(options.watch):
             raise common.Usage(f"--watch {options.watch}: is a folder: give a file")
     _memory(options, 0)
-    guest_kernel.check(options.kernel, options.modules)
-    if platform.machine() != MACHINE:
-        raise common.Infrastructure(f"the guest runs programs of this machine and is {MACHINE}, "
-                                    f"but this machine is {platform.machine()}")
+    guest_kernel.check(options.kernel, options.modules, options.guest)
 
 
 def boot(options, *, on_line=None, sinks=None, keyboard=None):
@@ -124,10 +118,13 @@ def boot(options, *, on_line=None, sinks=None, keyboard=None):
     ended. The kernel kills QEMU when the calling thread ends.
     """
     check(options)
-    distro.need({name: package for name, package in NEED.items()
-                 if name != qemu.PROGRAM or options.qemu == name})
-    options = _what_qemu_can(dataclasses.replace(options, qemu=qemu.obtain(options.qemu)))
-    kernel = guest_kernel.obtain(options.kernel, options.modules, options.refresh, options.bind)
+    guest = options.guest
+    distro.need({kernel_image.MODINFO: NEED[kernel_image.MODINFO],
+                 **({} if options.qemu else {guest.qemu: guest.qemu_package})})
+    options = _what_qemu_can(dataclasses.replace(
+        options, qemu=qemu.obtain(options.qemu or guest.qemu, guest)))
+    kernel = guest_kernel.obtain(options.kernel, options.modules, options.refresh, options.bind,
+                                 guest)
     with contextlib.ExitStack() as stack:
         def scratch():
             # It has no name: the kernel removes it with the last process that has it open.
@@ -144,11 +141,14 @@ def boot(options, *, on_line=None, sinks=None, keyboard=None):
         if on_line:
             sinks["lab.out"] = protocol.both(sinks["lab.out"],
                                              protocol.by_line(on_line))
-        candidates = accelerator.candidates(options.accel, options.qemu)
+        candidates = accelerator.candidates(options.accel, options.qemu, guest)
         for accel, boot_within in _attempts(candidates):
-            argv = (qemu.machine_args(options.qemu, accel, options.cpus, _memory(options, size))
-                    + qemu.kernel_args(kernel.image, image, options.hugepages, options.append)
-                    + (qemu.iommu_args() if options.iommu else [])
+            argv = (qemu.machine_args(options.qemu, guest, accel, options.cpus,
+                                      _memory(options, size))
+                    + qemu.kernel_args(guest, kernel.image, image, options.hugepages,
+                                       options.append)
+                    # QEMU wants it before the devices behind it.
+                    + list(guest.iommu if options.iommu else ())
                     + qemu.drives_args(options, drives)
                     + [word for device in options.device for word in ("-device", device)])
             log, report, ended = _run(argv, [image, *drives], sinks, options, boot_within, keyboard)
@@ -206,7 +206,7 @@ def _write_image(file, kernel, options, terminal):
            "DRIVER": options.bind, "UIO_IDS": " ".join(options.uio).lower(),
            "GIVE": "\n".join(guest for guest, _ in options.give)}
     guest_image.write(file, kernel, job, guest_image.command_script(options.command, env),
-                      options.take, library_path)
+                      options.take, library_path, options.guest)
     file.flush()
     return file.tell()
 

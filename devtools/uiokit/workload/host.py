@@ -7,7 +7,7 @@ import os
 import pathlib
 import shutil
 
-from .. import common, process
+from .. import arch, common, process
 from ..dpdk import variants
 from ..lab import guest_python, vm
 
@@ -30,7 +30,7 @@ def build(tree, optimize=False):
                 shutil.copytree(laid_out / part, folder / part, symlinks=True,
                                 copy_function=os.link)
             (folder / "app").mkdir()
-            process.run([os.environ.get("CC", "cc"), "-Wall", "-Wextra", "-Werror", "-O2",
+            process.run([*arch.native().compiler, "-Wall", "-Wextra", "-Werror", "-O2",
                          HERE / "inject.c", "-o", folder / "app/inject"],
                         problem=common.CheckFailed)
             made.compile(_SOURCES, folder / "app/uio_workload", [f"-I{common.TOP / 'app/test'}"])
