@@ -83,6 +83,13 @@ def test_a_topic_brings_what_it_needs_and_nothing_else(payload):
     assert [patch.kind for patch in patchset.read()] == ["fixes", "fixes", "fixes", "rfc"]
 
 
+def test_cases_of_a_patch_bring_the_fix():
+    # A secondary of any case stops DMA without it.
+    for patch in patchset.read():
+        if patch.name.startswith("test-") and patch.needs:
+            assert "uio-secondary" in names(patchset.read([patch.name])), patch.name
+
+
 @pytest.mark.parametrize("lines, said", [
     (["fixes fix needs=nope", "fixes test"], "fix needs nope"),
     (["fixes fix needs=test", "fixes test"], "fix needs test"),
