@@ -341,7 +341,7 @@ uio_accept_chosen(struct rte_pci_device *pci)
 		if (strcmp(uio_devices[d].name, pci->name) != 0)
 			continue;
 		uio_devices[d].pci = pci;
-		uio_devices[d].mapped = true;
+		uio_set_mapped(&uio_devices[d], true);
 		return true;
 	}
 	return false;
@@ -443,6 +443,7 @@ uio_choose(struct rte_pci_device *pci)
 	memset(dev, 0, sizeof(*dev));
 	strlcpy(dev->name, pci->name, sizeof(dev->name));
 	dev->pci = pci;
+	dev->ctrl.name = dev->name;
 	dev->is_nvme = pci->id.class_id == NVME_PCI_CLASS;
 	dev->emulated = uio_has_id(pci, uio_emulated_ids);
 	dev->command_found = uio_command_sysfs(dev->name);

@@ -429,8 +429,7 @@ hotplug_removal(struct uio_dev *dev, bool in_primary)
 		uio_expect_io(dev, nvme_disable(&dev->ctrl), "the controller to stop");
 	if (!uio_start(dev, 1, "return", NULL, UIO_STATE_DONE))
 		return;
-	dev->mapped = false;
-	dev->ctrl.bar = NULL;
+	uio_set_mapped(dev, false);
 	if (in_primary) {
 		removed = rte_eal_hotplug_remove("pci", dev->name);
 	} else {
@@ -440,10 +439,9 @@ hotplug_removal(struct uio_dev *dev, bool in_primary)
 	}
 	uio_expect(removed == 0, "the removal to work", "%d", removed);
 	expect_cleared(dev);
-	/* The driver of this process finds the device again, and sets dev->pci and dev->mapped. */
+	/* The driver of this process finds the device again, and sets dev->pci. */
 	added = rte_eal_hotplug_add("pci", dev->name, "");
 	dev->dead = !dev->mapped;
-	dev->ctrl.bar = dev->mapped ? dev->pci->mem_resource[0].addr : NULL;
 	uio_expect(added == 0, "the primary to attach the device again", "%d", added);
 	uio_ready(dev);
 	uio_end(1, 0);

@@ -22,27 +22,37 @@ uio_has_io(const struct uio_dev *dev)
 	return dev->is_nvme && dev->unsuitable[0] == '\0';
 }
 
+/* The buffer for the data of a place on the drive, and the one with what it must contain. */
+static struct nvme_mem
+uio_data(const struct uio_dev *dev, unsigned int place)
+{
+	return nvme_buf(&dev->ctrl, UIO_BUF_DATA + place);
+}
+
+static struct nvme_mem
+uio_expected(const struct uio_dev *dev, unsigned int place)
+{
+	return nvme_buf(&dev->ctrl, UIO_BUF_EXPECTED + place);
+}
+
 /* Choose what is read, all over the namespace, and keep what is there now. */
 static int
 uio_choose_places(struct uio_dev *dev)
 {
 	struct uio_traffic *t = &dev->traffic;
-	struct nvme_ctrl *ctrl = &dev->ctrl;
-	const uint32_t step = nvme_io_blocks(ctrl);
+	const uint32_t step = nvme_io_blocks(&dev->ctrl);
+	const struct nvme_mem first = uio_expected(dev, 0);
 	struct nvme_mem place;
 	bool alike = true;
-	int i, ret;
+	int i, ret = 0;
 
-	ret = nvme_mem_get(ctrl, &t->data, "uio_data", 0, (UIO_DEPTH + 1) * NVME_BUF_SIZE);
-	if (ret == 0)
-		ret = nvme_mem_get(ctrl, &t->reference, "uio_ref", 0, UIO_PLACES * NVME_BUF_SIZE);
-	if (ret != 0 || t->placed)
-		return ret;
+	if (t->placed)
+		return 0;
 	for (i = 0; i < UIO_PLACES && ret == 0; i++) {
-		t->lba[i] = ctrl->blocks / UIO_PLACES * i / step * step;
-		place = nvme_mem_part(&t->reference, i);
-		ret = nvme_read(ctrl, &t->qp, t->lba[i], &place);
-		alike = alike && memcmp(place.addr, t->reference.addr, NVME_BUF_SIZE) == 0;
+		t->lba[i] = dev->ctrl.blocks / UIO_PLACES * i / step * step;
+		place = uio_expected(dev, i);
+		ret = nvme_read(&dev->ctrl, &t->qp, t->lba[i], &place);
+		alike = alike && memcmp(place.addr, first.addr, NVME_BUF_SIZE) == 0;
 	}
 	t->placed = ret == 0;
 	if (ret == 0 && alike)
@@ -51,44 +61,18 @@ uio_choose_places(struct uio_dev *dev)
 	return ret;
 }
 
-/* Make the buffer of a place differ from the right data: a Read that does nothing must fail. */
-static struct nvme_mem
-uio_spoil(struct uio_dev *dev, unsigned int buffer, unsigned int place)
-{
-	const struct nvme_mem data = nvme_mem_part(&dev->traffic.data, buffer);
-	const struct nvme_mem reference = nvme_mem_part(&dev->traffic.reference, place);
-
-	memset(data.addr, ~*(const uint8_t *)reference.addr, NVME_BUF_SIZE);
-	return data;
-}
-
 /* Post the next Read of a place. */
 static int
 uio_traffic_post(struct uio_dev *dev, uint16_t place)
 {
 	struct uio_traffic *t = &dev->traffic;
-	const struct nvme_mem data = uio_spoil(dev, place, place);
+	const struct nvme_mem data = uio_data(dev, place), expected = uio_expected(dev, place);
 	struct nvme_sqe cmd = nvme_read_prepare(&dev->ctrl, t->lba[place], &data);
 
+	nvme_spoil(&data, &expected);
 	cmd.cid = place;
 	return nvme_sq_post(&t->qp, &cmd) == 0 ? 0 :
 		nvme_fail(&dev->ctrl, -ENOSPC, "queue %u is full", t->qp.qid);
-}
-
-static int
-uio_compare(struct uio_dev *dev, unsigned int buffer, unsigned int place)
-{
-	const struct nvme_mem mem = nvme_mem_part(&dev->traffic.data, buffer);
-	const struct nvme_mem reference = nvme_mem_part(&dev->traffic.reference, place);
-	const uint8_t *data = mem.addr, *expected = reference.addr;
-	size_t i = 0;
-
-	if (memcmp(data, expected, NVME_BUF_SIZE) == 0)
-		return 0;
-	while (data[i] == expected[i])
-		i++;
-	return nvme_fail(&dev->ctrl, -EILSEQ, "block %" PRIu64 ": byte %zu is %02xh, not %02xh",
-			dev->traffic.lba[place], i, data[i], expected[i]);
 }
 
 /* Look at one completion of the traffic. */
@@ -97,6 +81,7 @@ uio_traffic_take(struct uio_dev *dev, const struct nvme_cqe *cqe)
 {
 	struct uio_traffic *t = &dev->traffic;
 	const uint16_t place = NVME_GET(cqe->dw3, NVME_CQE_CID);
+	struct nvme_mem data, expected;
 
 	if (place >= t->depth)
 		return nvme_fail(&dev->ctrl, -EILSEQ, "queue %u: completion of command %u, which "
@@ -105,8 +90,9 @@ uio_traffic_take(struct uio_dev *dev, const struct nvme_cqe *cqe)
 		return nvme_fail(&dev->ctrl, -EIO, "Read of block %" PRIu64 ": status %03xh",
 				t->lba[place], NVME_GET(cqe->dw3, NVME_CQE_STATUS));
 	t->reads++;
-
-	return uio_compare(dev, place, place);
+	data = uio_data(dev, place);
+	expected = uio_expected(dev, place);
+	return nvme_compare(&dev->ctrl, t->lba[place], &data, &expected);
 }
 
 /* Take all completions there are; with more, keep the queue full. */
@@ -240,29 +226,30 @@ uio_recover(struct uio_dev *dev)
 	return ret;
 }
 
-bool
-uio_is_healthy(struct uio_dev *dev, char *why, size_t size)
+int
+uio_look(struct uio_dev *dev)
 {
 	const int command = uio_command_sysfs(dev->name);
-	const bool has_io = uio_has_io(dev) && dev->ctrl.bar != NULL;
-	const uint32_t csts = has_io ? nvme_reg_read(&dev->ctrl, NVME_REG_CSTS) : 0;
 	const bool lost = command < 0 || !(command & RTE_PCI_COMMAND_MASTER);
+	const struct uio_traffic *t = &dev->traffic;
+	bool healthy = dev->mapped && !lost;
+	uint32_t csts = 0;
 
-	snprintf(why, size, "COMMAND 0x%04x CSTS 0x%08x%s%s%s", command, csts,
-			dev->traffic.error[0] != '\0' ? ", " : "", dev->traffic.error,
+	if (uio_has_io(dev) && dev->mapped) {
+		csts = nvme_reg_read(&dev->ctrl, NVME_REG_CSTS);
+		/* A device that is gone reads as ones, which is a fatal status, too. */
+		healthy = healthy && t->running && t->error[0] == '\0' &&
+			(csts & (NVME_CSTS_RDY | NVME_CSTS_CFS)) == NVME_CSTS_RDY;
+	}
+	return healthy ? 0 : nvme_fail(&dev->ctrl, -EIO, "COMMAND 0x%04x CSTS 0x%08x%s%s%s",
+			command, csts, t->error[0] != '\0' ? ", " : "", t->error,
 			lost ? ": bus master is lost" : "");
-	if (lost || !dev->mapped)
-		return false;
-	return !uio_has_io(dev) || (dev->traffic.running && dev->traffic.error[0] == '\0' &&
-			csts != NVME_REG_GONE && (csts & NVME_CSTS_RDY) &&
-			!(csts & NVME_CSTS_CFS));
 }
 
 bool
 uio_ready(struct uio_dev *dev)
 {
 	int bar = PCI_MAX_RESOURCE - 1;
-	char why[320];
 
 	if (!uio_expect(!dev->dead && dev->mapped, "a device that works",
 			"%s could not be recovered before", dev->name))
@@ -272,7 +259,7 @@ uio_ready(struct uio_dev *dev)
 		bar--;
 	uio_shared->bar_addr = dev->pci->mem_resource[bar].addr;
 	uio_shared->bar_len = dev->pci->mem_resource[bar].len;
-	dev->dead = !uio_is_healthy(dev, why, sizeof(why)) && uio_recover(dev) != 0;
+	dev->dead = uio_look(dev) != 0 && uio_recover(dev) != 0;
 
 	return uio_expect(!dev->dead, "a device that works after controller reset", "%s",
 			dev->ctrl.error);
@@ -285,20 +272,6 @@ uio_expect_io(struct uio_dev *dev, int ret, const char *expected)
 	if (ret != 0 && uio_ok())
 		strlcpy(dev->traffic.error, dev->ctrl.error, sizeof(dev->traffic.error));
 	return uio_expect(ret == 0, expected, "%s", dev->ctrl.error);
-}
-
-bool
-uio_create_queue(struct uio_dev *dev, struct nvme_qpair *qp, uint16_t qid)
-{
-	return uio_ok() && uio_expect_io(dev, nvme_qpair_create(&dev->ctrl, qp, qid),
-			"a queue pair to be created");
-}
-
-bool
-uio_delete_queue(struct uio_dev *dev, struct nvme_qpair *qp)
-{
-	return uio_ok() && uio_expect_io(dev, nvme_qpair_delete(&dev->ctrl, qp),
-			"the queue pair to be deleted");
 }
 
 bool
@@ -323,20 +296,19 @@ uio_check_bus_master(struct uio_dev *dev)
 			sysfs, bus);
 }
 
-/* Read the fixed place on a new queue pair, into the buffer after those of the traffic. */
+/* Read on a new queue pair, into the buffer after those of the traffic. */
 static int
 uio_read_on_new_queue(struct uio_dev *dev)
 {
-	const struct nvme_mem data = uio_spoil(dev, UIO_DEPTH, UIO_PLACE_FIXED);
+	const struct nvme_mem data = uio_data(dev, UIO_PLACE_FIXED);
+	const struct nvme_mem expected = uio_expected(dev, UIO_PLACE_FIXED);
 	struct nvme_qpair qp;
 	int ret;
 
 	ret = nvme_qpair_create(&dev->ctrl, &qp, UIO_QID_A);
 	if (ret == 0)
-		ret = nvme_read(&dev->ctrl, &qp, dev->traffic.lba[UIO_PLACE_FIXED], &data);
-	if (ret == 0)
-		ret = uio_compare(dev, UIO_DEPTH, UIO_PLACE_FIXED);
-
+		ret = nvme_read_expected(&dev->ctrl, &qp, dev->traffic.lba[UIO_PLACE_FIXED],
+				&data, &expected);
 	return ret == 0 ? nvme_qpair_delete(&dev->ctrl, &qp) : ret;
 }
 
@@ -361,12 +333,10 @@ uio_check_io(struct uio_dev *dev)
 bool
 uio_check(struct uio_dev *dev)
 {
-	char why[320];
-
 	if (!uio_ok() || !uio_check_bus_master(dev) || !uio_has_io(dev))
 		return uio_ok();
-	return uio_expect(uio_is_healthy(dev, why, sizeof(why)),
-			"CSTS ready and not fatal, and traffic", "%s", why) &&
+	return uio_expect(uio_look(dev) == 0, "CSTS ready and not fatal, and traffic", "%s",
+			dev->ctrl.error) &&
 		uio_expect_io(dev, uio_check_io(dev), "commands and reads to complete");
 }
 
@@ -379,19 +349,24 @@ uio_unmap(struct uio_dev *dev)
 	uio_traffic_stop(dev);
 	if (dev->is_nvme && !uio_expect_io(dev, nvme_disable(&dev->ctrl), "the controller to stop"))
 		return false;
-	dev->mapped = false;
-	dev->ctrl.bar = NULL;
+	uio_set_mapped(dev, false);
 	rte_pci_unmap_device(dev->pci);
 
 	return true;
 }
 
+void
+uio_set_mapped(struct uio_dev *dev, bool mapped)
+{
+	dev->mapped = mapped;
+	dev->ctrl.bar = mapped ? dev->pci->mem_resource[0].addr : NULL;
+}
+
 bool
 uio_remap(struct uio_dev *dev)
 {
-	dev->mapped = rte_pci_map_device(dev->pci) == 0;
+	uio_set_mapped(dev, rte_pci_map_device(dev->pci) == 0);
 	dev->dead = !dev->mapped;
-	dev->ctrl.bar = dev->mapped ? dev->pci->mem_resource[0].addr : NULL;
 
 	return uio_expect(dev->mapped, "the device to be mapped again", "an error");
 }
@@ -429,10 +404,9 @@ uio_release(struct uio_dev *dev)
 				dev->ctrl.error, dev->name);
 	}
 	dev->traffic.running = false;
-	dev->ctrl.bar = NULL;
 	if (dev->mapped)
 		rte_pci_unmap_device(dev->pci);
-	dev->mapped = false;
+	uio_set_mapped(dev, false);
 	nvme_ctrl_free(&dev->ctrl);
 
 	/* The kernel cleared bus master with the last close of /dev/uioX, which unmap did. */

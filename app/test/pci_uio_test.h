@@ -72,6 +72,10 @@ uio_deadline(uint32_t ms)
 /** One more place, for single reads and for secondaries. */
 #define UIO_PLACE_FIXED UIO_DEPTH
 #define UIO_PLACES (UIO_DEPTH + 1)
+/** Buffers: of each place, what each must contain, and of secondaries by their queue. */
+#define UIO_BUF_DATA 1
+#define UIO_BUF_EXPECTED (UIO_BUF_DATA + UIO_PLACES)
+#define UIO_BUF_SECONDARY (UIO_BUF_EXPECTED + UIO_PLACES)
 
 /** How far a secondary is. Later states include the earlier ones, but for the last. */
 enum uio_state {
@@ -119,8 +123,6 @@ struct uio_traffic {
 	uint16_t depth;
 	uint16_t in_flight;
 	struct nvme_qpair qp;
-	struct nvme_mem data;      /**< a buffer for each command, and one for single reads */
-	struct nvme_mem reference; /**< what each place must contain */
 	uint64_t lba[UIO_PLACES];
 	uint32_t reads;            /**< completed, with the right data */
 	uint64_t deadline;         /**< of the next completion */
@@ -308,8 +310,6 @@ bool uio_check_bus_master(struct uio_dev *dev);
 bool uio_unmap(struct uio_dev *dev);
 /** Fail if @p ret, of a verb of nvme_ctrl.h, is not 0; a recovery follows. */
 bool uio_expect_io(struct uio_dev *dev, int ret, const char *expected);
-bool uio_create_queue(struct uio_dev *dev, struct nvme_qpair *qp, uint16_t qid);
-bool uio_delete_queue(struct uio_dev *dev, struct nvme_qpair *qp);
 /** Recover, as a step of a case. */
 bool uio_recovered(struct uio_dev *dev);
 
@@ -319,8 +319,10 @@ bool uio_recovered(struct uio_dev *dev);
 bool uio_remap(struct uio_dev *dev);
 /** The recovery that an application can do: bus master, controller reset, new queues. */
 int uio_recover(struct uio_dev *dev);
-/** Nothing needs a recovery. Says in @p why what does. */
-bool uio_is_healthy(struct uio_dev *dev, char *why, size_t size);
+/** 0 when nothing needs a recovery, or dev->ctrl.error says what does. */
+int uio_look(struct uio_dev *dev);
+/** The device is mapped in this process, or not any more. */
+void uio_set_mapped(struct uio_dev *dev, bool mapped);
 /** Take completions of the traffic of all devices, check the data, send the next commands. */
 void uio_traffic_poll(void);
 /** Wait until nothing is in flight, and send nothing more. */

@@ -33,6 +33,20 @@ need_queues(const struct uio_dev *dev, unsigned int queues)
 	return uio_ok();
 }
 
+static bool
+create_queue(struct uio_dev *dev, struct nvme_qpair *qp, uint16_t qid)
+{
+	return uio_ok() && uio_expect_io(dev, nvme_qpair_create(&dev->ctrl, qp, qid),
+			"a queue pair to be created");
+}
+
+static bool
+delete_queue(struct uio_dev *dev, struct nvme_qpair *qp)
+{
+	return uio_ok() && uio_expect_io(dev, nvme_qpair_delete(&dev->ctrl, qp),
+			"the queue pair to be deleted");
+}
+
 /*
  * Write a wrong value to the SQ tail doorbell of a queue, and wait for the event that it raises.
  * Other events may come first: their log pages are read, which lets further ones come.
@@ -78,7 +92,7 @@ expect_event(struct uio_dev *dev, bool has_queue, uint32_t info)
 	if (!need_queues(dev, has_queue ? UIO_QID_A : UIO_QID_B + 1) || !uio_recovered(dev))
 		return;
 	if (has_queue)
-		uio_create_queue(dev, &qp, qid);
+		create_queue(dev, &qp, qid);
 	ret = uio_ok() ? violate(dev, qid, qp.size, info) : 0;
 	if (ret != 0 && uio_recovered(dev)) {
 		if (ret == -ETIMEDOUT)
@@ -90,7 +104,7 @@ expect_event(struct uio_dev *dev, bool has_queue, uint32_t info)
 		uio_expect_io(dev, violate(dev, qid, qp.size, info),
 				"the same event after a secondary");
 	if (has_queue)
-		uio_delete_queue(dev, &qp);
+		delete_queue(dev, &qp);
 	uio_check(dev);
 }
 
@@ -106,23 +120,13 @@ case_traffic_sq_tail(struct uio_dev *dev)
 	expect_event(dev, true, NVME_AER_INVALID_DB_VALUE);
 }
 
-/* A queue pair for a secondary, and memory for its data. */
-static bool
-create_for_secondary(struct uio_dev *dev, struct nvme_qpair *qp, uint16_t qid)
-{
-	struct nvme_mem data;
-
-	return uio_create_queue(dev, qp, qid) && uio_expect_io(dev, nvme_mem_get(&dev->ctrl,
-			&data, "uio_data", qid, NVME_BUF_SIZE), "memory for a secondary");
-}
-
+/* A secondary that reads on a queue pair of its own. */
 static bool
 start_reader(struct uio_dev *dev, unsigned int slot, struct nvme_qpair *qp, uint16_t qid)
 {
 	const struct uio_spawn_args args = { .arg = qid };
 
-	return create_for_secondary(dev, qp, qid) &&
-		uio_start(dev, slot, "reads", &args, UIO_STATE_DONE);
+	return create_queue(dev, qp, qid) && uio_start(dev, slot, "reads", &args, UIO_STATE_DONE);
 }
 
 /* Wait until a secondary has done some more reads. */
@@ -148,7 +152,7 @@ case_io_secondary(struct uio_dev *dev)
 	expect_reads(0);
 	uio_end(0, 0);
 	uio_check_bus_master(dev);
-	uio_delete_queue(dev, &qp);
+	delete_queue(dev, &qp);
 	uio_check(dev);
 }
 
@@ -165,8 +169,8 @@ case_io_killed(struct uio_dev *dev)
 	uio_check_bus_master(dev);
 	expect_reads(1);
 	uio_end(1, 0);
-	uio_delete_queue(dev, &a);
-	uio_delete_queue(dev, &b);
+	delete_queue(dev, &a);
+	delete_queue(dev, &b);
 	uio_check(dev);
 }
 
@@ -216,11 +220,11 @@ case_traffic_reset(struct uio_dev *dev)
 					"the reset", "%u reads, %s", peer->reads, peer->what);
 		uio_recovered(dev);
 		/* The secondary goes on with a queue of the same memory. */
-		create_for_secondary(dev, &qp, UIO_QID_A);
+		create_queue(dev, &qp, UIO_QID_A);
 		uio_shared->peers[0].step = 1;
 		expect_reads(0);
 		uio_end(0, 0);
-		uio_delete_queue(dev, &qp);
+		delete_queue(dev, &qp);
 		if (!uio_check(dev))
 			return;
 	}
@@ -275,7 +279,7 @@ expect_interrupt(struct uio_dev *dev, const char *when)
 	while (interrupts == before && uio_pause(deadline))
 		;
 	nvme_reg_write(ctrl, NVME_REG_INTMS, UINT32_MAX);
-	uio_expect_io(dev, nvme_wait(ctrl, &ctrl->admin, "Identify", cmd.cid, NULL),
+	uio_expect_io(dev, nvme_wait(ctrl, &ctrl->admin, "Identify", cmd.cid, ctrl->command_ms),
 			"Identify to complete");
 	uio_expect(interrupts != before, "an interrupt", "none %s", when);
 }
@@ -316,20 +320,18 @@ role_interrupts(struct uio_peer *peer, struct rte_pci_device *pci)
 	return 0;
 }
 
-/* Read on the queue pair that the primary made for this slot, until an error or the end. */
+/* Read on the queue pair that the primary made for this process, until an error or the end. */
 static int
-read_until(struct uio_peer *peer, struct nvme_ctrl *ctrl, const struct nvme_mem *data,
-		const struct nvme_mem *reference)
+read_until(struct uio_peer *peer, struct nvme_ctrl *ctrl)
 {
+	struct nvme_mem data, expected;
 	struct nvme_qpair qp;
 	int ret = nvme_qpair_init(ctrl, &qp, peer->arg);
 
 	while (ret == 0 && peer->finish == 0 && !uio_is_orphan()) {
-		memset(data->addr, ~*(uint8_t *)reference->addr, NVME_BUF_SIZE);
-		ret = nvme_read(ctrl, &qp, uio_shared->lba, data);
-		if (ret == 0 && memcmp(data->addr, reference->addr, NVME_BUF_SIZE) != 0)
-			ret = nvme_fail(ctrl, -EILSEQ, "queue %u: wrong data after %u reads",
-					qp.qid, peer->reads);
+		data = nvme_buf(ctrl, UIO_BUF_SECONDARY + qp.qid);
+		expected = nvme_buf(ctrl, UIO_BUF_EXPECTED + UIO_PLACE_FIXED);
+		ret = nvme_read_expected(ctrl, &qp, uio_shared->lba, &data, &expected);
 		if (ret == 0 && ++peer->reads == 1)
 			uio_set_state(UIO_STATE_DONE);
 	}
@@ -342,7 +344,6 @@ static int
 role_reads(struct uio_peer *peer, struct rte_pci_device *pci)
 {
 	const uint64_t deadline = uio_deadline(UIO_READS_TIMEOUT_MS);
-	struct nvme_mem data, places, reference;
 	struct nvme_ctrl ctrl;
 	int ret;
 
@@ -351,14 +352,7 @@ role_reads(struct uio_peer *peer, struct rte_pci_device *pci)
 	ctrl.nsid = uio_shared->nsid;
 	ctrl.block_size = uio_shared->block_size;
 	if (ret == 0)
-		ret = nvme_mem_get(&ctrl, &data, "uio_data", peer->arg, NVME_BUF_SIZE);
-	if (ret == 0)
-		ret = nvme_mem_get(&ctrl, &places, "uio_ref", 0, UIO_PLACES * NVME_BUF_SIZE);
-	if (ret != 0)
-		return ret;
-	reference = nvme_mem_part(&places, UIO_PLACE_FIXED);
-
-	ret = read_until(peer, &ctrl, &data, &reference);
+		ret = read_until(peer, &ctrl);
 	/* A reset ends the queue. The primary creates another one, and says so. */
 	while (ret != 0 && ret != -EILSEQ) {
 		peer->result[0]++;
@@ -367,7 +361,7 @@ role_reads(struct uio_peer *peer, struct rte_pci_device *pci)
 		if (peer->step == 0)
 			break;
 		peer->step = 0;
-		ret = read_until(peer, &ctrl, &data, &reference);
+		ret = read_until(peer, &ctrl);
 	}
 	return ret;
 }

@@ -466,9 +466,9 @@ events_and_failures_end_a_wait(void)
 	fake.csts = NVME_CSTS_CFS;
 	EXPECT(nvme_aer_wait(&ctrl, 100000, &dw0), -ENODEV);
 	fake.csts = 0;
-	EXPECT(nvme_wait(&ctrl, &ctrl.admin, "nothing", 1, NULL), -ENODEV);
+	EXPECT(nvme_wait(&ctrl, &ctrl.admin, "nothing", 1, 10), -ENODEV);
 	fake.csts = NVME_CSTS_RDY;
-	EXPECT(nvme_wait(&ctrl, &ctrl.admin, "nothing", 1, NULL), -ETIMEDOUT);
+	EXPECT(nvme_wait(&ctrl, &ctrl.admin, "nothing", 1, 10), -ETIMEDOUT);
 	nvme_ctrl_free(&ctrl);
 }
 

@@ -114,7 +114,7 @@ primary_start(struct primary_drive *drive)
 	if (ret == 0)
 		ret = nvme_qpair_create(ctrl, &drive->ioq, PRIMARY_QID);
 	if (ret == 0)
-		ret = nvme_mem_get(ctrl, &drive->data, "workload_data", 0, NVME_BUF_SIZE);
+		drive->data = nvme_buf(ctrl, 1);
 	drive->failed = ret != 0;
 
 	return ret;
