@@ -4,10 +4,9 @@
 
 /* The driver, which devices it takes, and their files. */
 
-#include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,55 +170,42 @@ uio_sysfs_reset(const char *device)
 	return len == 1 ? 0 : -1;
 }
 
-/* /dev/uioX of the device; -1 when it has none. */
-static int
-uio_dev_path(const char *device, char *path, size_t size)
+/* /dev/uioX of the device, or empty when it has none. */
+static void
+uio_find_path(const char *device, char *path, size_t size)
 {
-	char dirname[PATH_MAX];
-	struct dirent *entry;
-	int ret = -1;
-	DIR *dir;
+	char pattern[PATH_MAX];
+	glob_t found;
 
-	uio_sysfs_path(device, "uio", dirname, sizeof(dirname));
-	dir = opendir(dirname);
-	if (dir == NULL)
-		return -1;
-	while (ret != 0 && (entry = readdir(dir)) != NULL) {
-		if (strncmp(entry->d_name, "uio", 3) == 0 &&
-				snprintf(path, size, "/dev/%s", entry->d_name) < (int)size)
-			ret = 0;
+	path[0] = '\0';
+	uio_sysfs_path(device, "uio/uio*", pattern, sizeof(pattern));
+	if (glob(pattern, 0, NULL, &found) == 0) {
+		snprintf(path, size, "/dev%s", strrchr(found.gl_pathv[0], '/'));
+		globfree(&found);
 	}
-	closedir(dir);
-
-	return ret;
 }
 
-/* fds of a process on files whose path contains, or is, a part; the first one goes to what. */
+/* Of these links in /proc, those to files whose path contains, or is, a part; names the first. */
 static int
-uio_count_fds_of(const char *pid, const char *part, bool whole, char *what, size_t size)
+count_fds(const char *links, const char *part, bool whole, char *what, size_t size)
 {
-	char path[PATH_MAX], target[PATH_MAX];
-	struct dirent *entry;
+	char target[PATH_MAX];
 	int count = 0;
 	ssize_t len;
-	DIR *dir;
+	glob_t all;
+	size_t i;
 
-	snprintf(path, sizeof(path), "/proc/%s/fd", pid);
-	dir = opendir(path);
-	if (dir == NULL)
+	if (glob(links, GLOB_NOSORT, NULL, &all) != 0)
 		return 0;
-	while ((entry = readdir(dir)) != NULL) {
-		snprintf(path, sizeof(path), "/proc/%s/fd/%s", pid, entry->d_name);
-		len = readlink(path, target, sizeof(target) - 1);
-		if (len < 0)
-			continue;
-		target[len] = '\0';
-		if (whole ? strcmp(target, part) != 0 : strstr(target, part) == NULL)
-			continue;
-		if (count++ == 0 && what != NULL)
-			snprintf(what, size, "fd %s on %.200s", entry->d_name, target);
+	for (i = 0; i < all.gl_pathc; i++) {
+		/* It may have been closed meanwhile. */
+		len = readlink(all.gl_pathv[i], target, sizeof(target) - 1);
+		target[RTE_MAX(len, 0)] = '\0';
+		if ((whole ? strcmp(target, part) == 0 : strstr(target, part) != NULL) &&
+				count++ == 0 && what != NULL)
+			snprintf(what, size, "%s on %.200s", all.gl_pathv[i], target);
 	}
-	closedir(dir);
+	globfree(&all);
 
 	return count;
 }
@@ -227,29 +213,7 @@ uio_count_fds_of(const char *pid, const char *part, bool whole, char *what, size
 int
 uio_count_fds(const char *part, char *what, size_t size)
 {
-	return uio_count_fds_of("self", part, false, what, size);
-}
-
-/* Process, other than this, that has the file open; 0 when there is none. */
-static pid_t
-uio_holder(const char *path)
-{
-	struct dirent *entry;
-	pid_t holder = 0;
-	DIR *dir;
-
-	dir = opendir("/proc");
-	if (dir == NULL)
-		return 0;
-	while (holder == 0 && (entry = readdir(dir)) != NULL) {
-		if (!isdigit((unsigned char)entry->d_name[0]) || atoi(entry->d_name) == getpid())
-			continue;
-		if (uio_count_fds_of(entry->d_name, path, true, NULL, 0) > 0)
-			holder = atoi(entry->d_name);
-	}
-	closedir(dir);
-
-	return holder;
+	return count_fds("/proc/self/fd/*", part, false, what, size);
 }
 
 int
@@ -422,8 +386,7 @@ uio_choose(struct rte_pci_device *pci)
 	const char *why_not = uio_why_not(pci);
 	const bool would_attach = why_not == NULL || (pci->device.driver == NULL &&
 			(pci->kdrv == RTE_PCI_KDRV_VFIO || pci->kdrv == RTE_PCI_KDRV_IGB_UIO));
-	char type[16];
-	pid_t holder;
+	char type[16], holder[256];
 
 	if (args == NULL && would_attach)
 		/* No allow list: a probe would take this device, and others. */
@@ -447,14 +410,13 @@ uio_choose(struct rte_pci_device *pci)
 	dev->is_nvme = pci->id.class_id == NVME_PCI_CLASS;
 	dev->emulated = uio_has_id(pci, uio_emulated_ids);
 	dev->command_found = uio_command_sysfs(dev->name);
-	if (uio_dev_path(dev->name, dev->uio_path, sizeof(dev->uio_path)) != 0 ||
-			uio_command_sysfs(dev->name) < 0)
+	uio_find_path(dev->name, dev->uio_path, sizeof(dev->uio_path));
+	if (dev->uio_path[0] == '\0' || uio_command_sysfs(dev->name) < 0)
 		uio_skip("%s has no /dev/uioX, or its config space is not readable: bind it again, "
 				"dpdk-devbind.py -b uio_pci_generic %s", dev->name, dev->name);
-	holder = uio_holder(dev->uio_path);
-	if (holder != 0)
-		uio_skip("%s is in use: process %d has %s open; end it, or name another device "
-				"with -a", dev->name, (int)holder, dev->uio_path);
+	if (count_fds("/proc/[0-9]*/fd/*", dev->uio_path, true, holder, sizeof(holder)) > 0)
+		uio_skip("%s is in use: %s; end that process, or name another device with -a",
+				dev->name, holder);
 	if (uio_sysfs_read(dev->name, "iommu_group/type", type, sizeof(type)) &&
 			strncmp(type, "DMA", strlen("DMA")) == 0)
 		snprintf(dev->unsuitable, sizeof(dev->unsuitable), "the IOMMU translates addresses "
