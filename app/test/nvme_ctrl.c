@@ -116,21 +116,11 @@ nvme_ctrl_free(struct nvme_ctrl *ctrl)
 	ctrl->mz = NULL;
 }
 
-/* Longest time to become ready or not ready, in ms (3.1.1; CRTO of 2.0 may tell more). */
-static uint32_t
-nvme_ready_timeout_ms(const struct nvme_ctrl *ctrl)
-{
-	uint32_t to = NVME_GET(ctrl->cap, NVME_CAP_TO);
-
-	if (NVME_GET(ctrl->cap, NVME_CAP_CRMS) != 0)
-		to = RTE_MAX(to, nvme_reg_read(ctrl, NVME_REG_CRTO) & 0xffff);
-	/* One unit more than announced: 0 is a legal value, and it is rounded down. */
-	return (to + 1) * 500;
-}
-
 int
 nvme_ctrl_init(struct nvme_ctrl *ctrl, const char *name, void *bar, uint32_t time_scale)
 {
+	uint32_t to;
+
 	memset(ctrl, 0, sizeof(*ctrl));
 	ctrl->name = name;
 	ctrl->bar = bar;
@@ -144,7 +134,11 @@ nvme_ctrl_init(struct nvme_ctrl *ctrl, const char *name, void *bar, uint32_t tim
 	ctrl->version = nvme_reg_read(ctrl, NVME_REG_VS);
 	ctrl->page_size = 1u << (12 + NVME_GET(ctrl->cap, NVME_CAP_MPSMIN));
 	ctrl->command_ms = NVME_COMMAND_MS * time_scale;
-	ctrl->ready_ms = RTE_MAX(nvme_ready_timeout_ms(ctrl) * time_scale, ctrl->command_ms);
+	to = NVME_GET(ctrl->cap, NVME_CAP_TO);
+	if (NVME_GET(ctrl->cap, NVME_CAP_CRMS) != 0)
+		to = RTE_MAX(to, nvme_reg_read(ctrl, NVME_REG_CRTO) & 0xffff);
+	/* One unit more than announced: 0 is a legal value, and it is rounded down. */
+	ctrl->ready_ms = RTE_MAX((to + 1) * 500 * time_scale, ctrl->command_ms);
 	ctrl->shutdown_ms = ctrl->ready_ms;
 	if ((ctrl->cap & NVME_CAP_CSS_NVM) == 0)
 		return nvme_fail(ctrl, -ENOTSUP, "no NVM command set: CAP 0x%016" PRIx64,
@@ -254,25 +248,17 @@ int
 nvme_shutdown(struct nvme_ctrl *ctrl)
 {
 	uint32_t cc = nvme_reg_read(ctrl, NVME_REG_CC);
-	char error[sizeof(ctrl->error)];
-	int ret;
 
 	if (cc == NVME_REG_GONE)
 		return nvme_fail(ctrl, -ENODEV, "gone: CC reads as ones");
 	nvme_reg_write(ctrl, NVME_REG_CC, (cc & ~NVME_CC_SHN) |
 			NVME_SET(NVME_CC_SHN_NORMAL, NVME_CC_SHN));
-	ret = nvme_wait_csts(ctrl, NVME_CSTS_SHST,
-			NVME_SET(NVME_CSTS_SHST_COMPLETE, NVME_CSTS_SHST), true,
-			ctrl->shutdown_ms, "SHST complete after CC.SHN normal");
-	if (ret == 0)
-		return nvme_disable(ctrl);
-
 	/* VMware's controller never completes a shutdown. It must stop nevertheless. */
-	memcpy(error, ctrl->error, sizeof(error));
-	ret = nvme_disable(ctrl);
-	if (ret == 0)
-		printf("# %s: disabled instead\n", error);
-	return ret;
+	if (nvme_wait_csts(ctrl, NVME_CSTS_SHST,
+			NVME_SET(NVME_CSTS_SHST_COMPLETE, NVME_CSTS_SHST), true,
+			ctrl->shutdown_ms, "SHST complete after CC.SHN normal") != 0)
+		printf("# %s: disabling it instead\n", ctrl->error);
+	return nvme_disable(ctrl);
 }
 
 /* Index after one in a queue. */
@@ -426,54 +412,39 @@ nvme_identify(struct nvme_ctrl *ctrl, enum nvme_cns cns, uint32_t nsid)
 	return nvme_command(ctrl, &ctrl->admin, "Identify", &cmd);
 }
 
-/* The number of namespaces goes to nn. */
+/* Identify the controller, then the first namespace that is active. */
 static int
-nvme_identify_ctrl(struct nvme_ctrl *ctrl, uint32_t *nn)
+nvme_identify_all(struct nvme_ctrl *ctrl)
 {
 	const struct nvme_id_ctrl *id = ctrl->buf.addr;
-	int ret = nvme_identify(ctrl, NVME_CNS_CONTROLLER, 0);
+	const struct nvme_id_ns *ns = ctrl->buf.addr;
+	const struct nvme_lbaf *format;
+	uint32_t last;
+	int ret;
 
+	ret = nvme_identify(ctrl, NVME_CNS_CONTROLLER, 0);
 	if (ret != 0)
 		return ret;
 	ctrl->shutdown_ms = RTE_MAX(ctrl->ready_ms, rte_le_to_cpu_32(id->rtd3e) / 1000);
-	*nn = rte_le_to_cpu_32(id->nn);
-
-	return 0;
-}
-
-/* Identify the first namespace that is active; its data are in ctrl->buf. */
-static int
-nvme_find_namespace(struct nvme_ctrl *ctrl, uint32_t nn)
-{
-	const struct nvme_id_ns *ns = ctrl->buf.addr;
-	int ret;
 
 	/* A list of the active ones came with 1.1. Before, an inactive one has no blocks. */
+	ctrl->nsid = 1;
+	last = rte_le_to_cpu_32(id->nn);
 	if (ctrl->version >= NVME_VERSION(1, 1)) {
 		ret = nvme_identify(ctrl, NVME_CNS_ACTIVE_NAMESPACES, 0);
-		ctrl->nsid = rte_le_to_cpu_32(*(const uint32_t *)ctrl->buf.addr);
-		if (ret != 0 || ctrl->nsid == 0)
-			return ret != 0 ? ret : nvme_fail(ctrl, -ENOTSUP, "no active namespace");
-		return nvme_identify(ctrl, NVME_CNS_NAMESPACE, ctrl->nsid);
+		last = rte_le_to_cpu_32(*(const uint32_t *)ctrl->buf.addr);
+		ctrl->nsid = RTE_MAX(last, ctrl->nsid);
 	}
-	for (ctrl->nsid = 1; ctrl->nsid <= nn; ctrl->nsid++) {
+	for (; ret == 0 && ctrl->nsid <= last; ctrl->nsid++) {
 		ret = nvme_identify(ctrl, NVME_CNS_NAMESPACE, ctrl->nsid);
-		if (ret != 0 || ns->nsze != 0)
-			return ret;
+		if (ns->nsze != 0)
+			break;
 	}
-	return nvme_fail(ctrl, -ENOTSUP, "none of %u namespaces is active", nn);
-}
-
-static int
-nvme_identify_ns(struct nvme_ctrl *ctrl, uint32_t nn)
-{
-	const struct nvme_id_ns *ns = ctrl->buf.addr;
-	const struct nvme_lbaf *format;
-	int ret;
-
-	ret = nvme_find_namespace(ctrl, nn);
 	if (ret != 0)
 		return ret;
+	if (ctrl->nsid > last)
+		return nvme_fail(ctrl, -ENOTSUP, "no active namespace");
+
 	format = &ns->lbaf[(ns->flbas & 0xf) | (ns->flbas >> 1 & 0x30)];
 	if (format->ms != 0 || format->lbads < 9 || format->lbads > 12)
 		return nvme_fail(ctrl, -ENOTSUP, "namespace %u has blocks of 2^%u bytes and %u of "
@@ -497,14 +468,11 @@ nvme_bring_up(struct nvme_ctrl *ctrl)
 		.cdw11 = NVME_SET(NVME_QUEUES - 1u, NVME_SQ_PART) |
 			NVME_SET(NVME_QUEUES - 1u, NVME_CQ_PART),
 	};
-	uint32_t nn = 0;
 	int ret;
 
 	ret = nvme_enable(ctrl);
 	if (ret == 0)
-		ret = nvme_identify_ctrl(ctrl, &nn);
-	if (ret == 0)
-		ret = nvme_identify_ns(ctrl, nn);
+		ret = nvme_identify_all(ctrl);
 	if (ret == 0)
 		ret = nvme_command(ctrl, &ctrl->admin, "Set Features (queues)", &cmd);
 	if (ret == 0)
