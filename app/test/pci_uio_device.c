@@ -61,6 +61,9 @@ static const struct rte_pci_id uio_emulated_ids[] = {
 	{ .vendor_id = 0 },
 };
 
+struct uio_dev uio_devices[UIO_DEVICES_MAX];
+unsigned int uio_devices_nb;
+
 static bool (*uio_accept)(struct rte_pci_device *pci);
 int uio_remove_answer;
 
@@ -100,6 +103,7 @@ void
 uio_driver_unregister(void)
 {
 	rte_pci_unregister(&uio_driver);
+	uio_remove_answer = 0;
 }
 
 static bool
@@ -292,21 +296,18 @@ uio_command_restore(struct uio_dev *dev)
 		-1 : 0;
 }
 
-static struct uio_dev *uio_devices;
-static unsigned int *uio_devices_nb;
-
 /* Keep a device that was chosen. */
 static bool
 uio_accept_chosen(struct rte_pci_device *pci)
 {
-	unsigned int d;
+	struct uio_dev *dev;
 
-	for (d = 0; d < *uio_devices_nb; d++) {
-		if (strcmp(uio_devices[d].name, pci->name) != 0)
-			continue;
-		uio_devices[d].pci = pci;
-		uio_set_mapped(&uio_devices[d], true);
-		return true;
+	UIO_FOREACH_DEVICE(dev) {
+		if (strcmp(dev->name, pci->name) == 0) {
+			dev->pci = pci;
+			uio_set_mapped(dev, true);
+			return true;
+		}
 	}
 	return false;
 }
@@ -382,7 +383,7 @@ static void
 uio_choose(struct rte_pci_device *pci)
 {
 	const struct rte_devargs *args = pci->device.devargs;
-	struct uio_dev *dev = &uio_devices[*uio_devices_nb];
+	struct uio_dev *dev = &uio_devices[uio_devices_nb];
 	const char *why_not = uio_why_not(pci);
 	const bool would_attach = why_not == NULL || (pci->device.driver == NULL &&
 			(pci->kdrv == RTE_PCI_KDRV_VFIO || pci->kdrv == RTE_PCI_KDRV_IGB_UIO));
@@ -398,7 +399,7 @@ uio_choose(struct rte_pci_device *pci)
 				pci->name);
 	else if (args != NULL && args->policy == RTE_DEV_ALLOWED && why_not != NULL)
 		printf("# %s: not tested: bound to %s\n", pci->name, why_not);
-	else if (args != NULL && *uio_devices_nb == UIO_DEVICES_MAX)
+	else if (args != NULL && uio_devices_nb == UIO_DEVICES_MAX)
 		uio_skip("more than %u devices: name fewer, with -a", UIO_DEVICES_MAX);
 	if (args == NULL || args->policy != RTE_DEV_ALLOWED || why_not != NULL || !uio_ok())
 		return;
@@ -420,8 +421,8 @@ uio_choose(struct rte_pci_device *pci)
 	if (uio_sysfs_read(dev->name, "iommu_group/type", type, sizeof(type)) &&
 			strncmp(type, "DMA", strlen("DMA")) == 0)
 		snprintf(dev->unsuitable, sizeof(dev->unsuitable), "the IOMMU translates addresses "
-				"of %s: boot with iommu=pt", dev->name);
-	(*uio_devices_nb)++;
+				"of %s: boot with iommu=pt", pci->name);
+	uio_devices_nb++;
 	if (dev->is_nvme && uio_ok())
 		uio_stop_stale(dev, pci);
 }
@@ -439,7 +440,7 @@ uio_choose_all(void)
 		if (uio_ok() && uio_has_id(pci, uio_ids))
 			uio_choose(pci);
 	}
-	if (*uio_devices_nb == 0)
+	if (uio_devices_nb == 0)
 		uio_skip("no NVMe drive on uio_pci_generic is named: "
 				"modprobe uio_pci_generic, dpdk-devbind.py -b uio_pci_generic BDF, "
 				"and name it with -a BDF");
@@ -465,30 +466,29 @@ uio_inspect(struct uio_dev *dev)
 }
 
 bool
-uio_devices_attach(struct uio_dev *devices, unsigned int *nb)
+uio_devices_attach(void)
 {
-	unsigned int d;
+	struct uio_dev *dev;
 
-	uio_devices = devices;
-	uio_devices_nb = nb;
-	*nb = 0;
+	uio_devices_nb = 0;
+	uio_remove_answer = -EBUSY;
 	uio_driver_register(uio_accept_chosen, true);
 	if (!uio_check_process())
 		return false;
 	rte_bus_scan();
 	if (!uio_choose_all()) {
-		*nb = 0;
+		uio_devices_nb = 0;
 		return false;
 	}
 	rte_bus_probe();
-	for (d = 0; d < *nb; d++) {
+	UIO_FOREACH_DEVICE(dev) {
 		/* An earlier run in this process has probed it, and unmapped it. */
-		if (!devices[d].mapped && devices[d].pci->device.driver != NULL)
-			devices[d].mapped = rte_pci_map_device(devices[d].pci) == 0;
-		uio_expect(devices[d].mapped, "the primary to attach the device", "no probe of %s",
-				devices[d].name);
-		if (devices[d].mapped && devices[d].is_nvme)
-			uio_inspect(&devices[d]);
+		if (!dev->mapped && dev->pci->device.driver != NULL)
+			dev->mapped = rte_pci_map_device(dev->pci) == 0;
+		uio_expect(dev->mapped, "the primary to attach the device", "no probe of %s",
+				dev->name);
+		if (dev->mapped && dev->is_nvme)
+			uio_inspect(dev);
 	}
 	return uio_ok();
 }

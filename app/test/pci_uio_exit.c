@@ -64,6 +64,13 @@ role_hotplug_remove(struct uio_peer *peer, struct rte_pci_device *pci)
 	return 0;
 }
 
+/* The same, where the driver of the primary keeps the device: EAL attaches it again here. */
+static int
+role_hotplug_refused(struct uio_peer *peer __rte_unused, struct rte_pci_device *pci)
+{
+	return rte_eal_hotplug_remove("pci", pci->name) < 0 ? 0 : -1;
+}
+
 static int
 role_read_config(struct uio_peer *peer, struct rte_pci_device *pci)
 {
@@ -139,6 +146,7 @@ static const struct uio_role uio_exit_roles[] = {
 	{ .name = "attach_all", .all_devices = true },
 	{ .name = "hotplug", .attach = UIO_ATTACH_HOTPLUG },
 	{ .name = "hotplug_remove", .work = role_hotplug_remove },
+	{ .name = "hotplug_refused", .work = role_hotplug_refused },
 	{ .name = "exit", .end = role_exit },
 	{ .name = "_exit", .end = role_exit_at_once },
 	{ .name = "rte_exit", .end = role_rte_exit },
@@ -186,7 +194,6 @@ case_control(struct uio_dev *dev)
 	if (traffic)
 		printf("# without bus master: %s\n", dev->traffic.error);
 	uio_recovered(dev);
-	uio_check(dev);
 }
 
 /* From a controller in any state, also when a case before has already done it. */
@@ -194,16 +201,6 @@ static void
 case_bring_up(struct uio_dev *dev)
 {
 	uio_recovered(dev);
-	uio_check(dev);
-}
-
-static void
-check_no_fd(struct uio_dev *dev __rte_unused)
-{
-	const struct uio_peer *peer = &uio_shared->peers[0];
-
-	uio_expect(peer->uio_fds == 0, "no fd on /dev/uio*", "%s (%d in all)", peer->what,
-			peer->uio_fds);
 }
 
 static void
@@ -227,7 +224,6 @@ case_config_bytes(struct uio_dev *dev)
 		uio_expect(bytes[i] == before[i] || before[i] != after[i], expected, "0x%02x",
 				bytes[i]);
 	}
-	uio_check(dev);
 }
 
 static void
@@ -258,7 +254,6 @@ case_config_write(struct uio_dev *dev)
 			"0x%02x (its write returned %d)", now, peer->result[2]);
 	uio_end(0, 0);
 	rte_pci_write_config(dev->pci, &found, 1, CONFIG_SCRATCH);
-	uio_check(dev);
 }
 
 /* A secondary that ends at chosen times after the start of an attach. */
@@ -287,7 +282,6 @@ case_exit_killed_attaching(struct uio_dev *dev)
 			args.arg /= 2;
 		} while (uio_ok() && peer->state > UIO_STATE_ATTACHING && args.arg > 0);
 	}
-	uio_check(dev);
 }
 
 static void
@@ -297,28 +291,25 @@ case_exit_other_primary(struct uio_dev *dev)
 
 	uio_spawn(dev, 0, "other_primary", &args);
 	uio_wait_end(0, 0);
-	uio_check(dev);
 }
 
 /* One secondary with this device and another one that is tested. */
 static void
 case_exit_two_devices(struct uio_dev *dev)
 {
-	struct uio_spawn_args args = { 0 };
-	struct uio_dev *other = uio_next_device(NULL);
+	struct uio_dev *other = &uio_devices[dev == uio_devices];
+	char option[64];
+	const struct uio_spawn_args args = { .option = option };
 
-	if (other == dev)
-		other = uio_next_device(dev);
-	if (other == NULL) {
+	if (uio_devices_nb < 2) {
 		uio_skip("one device only: name two, with -a");
 		return;
 	}
-	args.also = other->name;
+	snprintf(option, sizeof(option), "--allow=%s", other->name);
 	uio_ready(other);
 	uio_start(dev, 0, "attach_all", &args, UIO_STATE_DONE);
 	uio_end(0, 0);
 	uio_check(other);
-	uio_check(dev);
 }
 
 static void
@@ -350,7 +341,6 @@ case_exit_eight(struct uio_dev *dev)
 		uio_end(slot, eight[slot].end);
 		uio_check_bus_master(dev);
 	}
-	uio_check(dev);
 }
 
 static void
@@ -364,7 +354,6 @@ case_exit_many(struct uio_dev *dev)
 		uio_run_secondary(dev, "return");
 		uio_check_bus_master(dev);
 	}
-	uio_check(dev);
 }
 
 static void
@@ -388,39 +377,11 @@ case_primary_cleared(struct uio_dev *dev)
 	uio_end(0, 0);
 	expect_cleared(dev);
 	uio_ready(dev);
-	uio_check(dev);
-}
-
-/* A secondary attaches by hotplug, which the primary and another secondary hear of. */
-static void
-case_hotplug_add(struct uio_dev *dev)
-{
-	uio_start(dev, 1, "return", NULL, UIO_STATE_DONE);
-	uio_run_secondary(dev, "hotplug");
-	uio_check_bus_master(dev);
-	uio_end(1, 0);
-	uio_check(dev);
-}
-
-/* The driver of the primary keeps the device: EAL attaches it again in the secondaries. */
-static void
-case_hotplug_busy(struct uio_dev *dev)
-{
-	const struct uio_peer *peer = &uio_shared->peers[0];
-
-	uio_remove_answer = -EBUSY;
-	uio_start(dev, 1, "return", NULL, UIO_STATE_DONE);
-	uio_run_secondary(dev, "hotplug_remove");
-	uio_remove_answer = 0;
-	uio_expect(peer->result[0] < 0, "the removal to be refused", "%d", peer->result[0]);
-	uio_check_bus_master(dev);
-	uio_end(1, 0);
-	uio_check(dev);
 }
 
 /* Stop the device, have it removed in all processes by one of them, attach it again. */
 static void
-hotplug_removal(struct uio_dev *dev, bool in_primary)
+case_hotplug_removal(struct uio_dev *dev)
 {
 	int added, removed;
 
@@ -429,14 +390,17 @@ hotplug_removal(struct uio_dev *dev, bool in_primary)
 		uio_expect_io(dev, nvme_disable(&dev->ctrl), "the controller to stop");
 	if (!uio_start(dev, 1, "return", NULL, UIO_STATE_DONE))
 		return;
+	uio_remove_answer = 0;
 	uio_set_mapped(dev, false);
-	if (in_primary) {
+	if (uio_current->role == NULL) {
 		removed = rte_eal_hotplug_remove("pci", dev->name);
 	} else {
-		uio_run_secondary(dev, "hotplug_remove");
+		uio_run_secondary(dev, uio_current->role);
 		removed = uio_shared->peers[0].result[0];
-		check_no_fd(dev);
+		uio_expect(uio_shared->peers[0].uio_fds == 0, "no fd on /dev/uio*", "%s",
+				uio_shared->peers[0].what);
 	}
+	uio_remove_answer = -EBUSY;
 	uio_expect(removed == 0, "the removal to work", "%d", removed);
 	expect_cleared(dev);
 	/* The driver of this process finds the device again, and sets dev->pci. */
@@ -445,19 +409,6 @@ hotplug_removal(struct uio_dev *dev, bool in_primary)
 	uio_expect(added == 0, "the primary to attach the device again", "%d", added);
 	uio_ready(dev);
 	uio_end(1, 0);
-	uio_check(dev);
-}
-
-static void
-case_hotplug_secondary(struct uio_dev *dev)
-{
-	hotplug_removal(dev, false);
-}
-
-static void
-case_hotplug_primary(struct uio_dev *dev)
-{
-	hotplug_removal(dev, true);
 }
 
 #define SURVIVES "bus master and traffic survive "
@@ -492,13 +443,14 @@ static const struct uio_case uio_exit_cases[] = {
 		.claim = SURVIVES "many secondaries in a row" },
 	{ .name = "primary_cleared", .run = case_primary_cleared,
 		.claim = "bus master that the primary cleared stays clear with a secondary" },
-	{ .name = "hotplug_add", .flags = UIO_CASE_EXIT, .run = case_hotplug_add,
+	{ .name = "hotplug_add", .flags = UIO_CASE_EXIT | UIO_CASE_BESIDE, .role = "hotplug",
 		.claim = SURVIVES "a hotplug attach in a secondary" },
-	{ .name = "hotplug_busy", .flags = UIO_CASE_EXIT, .run = case_hotplug_busy,
+	{ .name = "hotplug_busy", .flags = UIO_CASE_EXIT | UIO_CASE_BESIDE,
+		.role = "hotplug_refused",
 		.claim = SURVIVES "a hotplug removal that the primary refuses" },
-	{ .name = "hotplug_secondary", .run = case_hotplug_secondary,
+	{ .name = "hotplug_secondary", .run = case_hotplug_removal, .role = "hotplug_remove",
 		.claim = "a hotplug removal in a secondary removes the device in all processes" },
-	{ .name = "hotplug_primary", .run = case_hotplug_primary,
+	{ .name = "hotplug_primary", .run = case_hotplug_removal,
 		.claim = "a hotplug removal in the primary removes the device in all processes" },
 };
 UIO_REGISTER_CASES(30, uio_exit_cases)
@@ -509,13 +461,12 @@ static const struct uio_case uio_fd_cases[] = {
 		.claim = "control: closing /dev/uioX clears bus master; the primary can recover" },
 	{ .name = "bring_up", .flags = UIO_CASE_NVME, .run = case_bring_up,
 		.claim = "the primary enables the controller and reads from it" },
-	{ .name = "fd_none", .role = "return", .flags = UIO_CASE_NO_OPEN, .check = check_no_fd,
+	{ .name = "fd_none", .role = "return", .flags = UIO_CASE_NO_OPEN,
 		.claim = "a secondary never opens /dev/uio*" },
 	{ .name = "fd_init", .role = "attach_init", .flags = UIO_CASE_NO_OPEN,
-		.check = check_no_fd,
 		.claim = "a secondary never opens /dev/uio* when it attaches inside rte_eal_init" },
 	{ .name = "fd_create_uio_dev", .role = "return", .option = "--create-uio-dev",
-		.flags = UIO_CASE_NO_OPEN, .check = check_no_fd,
+		.flags = UIO_CASE_NO_OPEN,
 		.claim = "a secondary never opens /dev/uio* with --create-uio-dev" },
 	{ .name = "config_bytes", .run = case_config_bytes,
 		.claim = "a secondary reads the same config space as the primary" },

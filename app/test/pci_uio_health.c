@@ -131,9 +131,9 @@ uio_traffic_reap(struct uio_dev *dev, bool more)
 void
 uio_traffic_poll(void)
 {
-	struct uio_dev *dev = NULL;
+	struct uio_dev *dev;
 
-	while ((dev = uio_next_device(dev)) != NULL) {
+	UIO_FOREACH_DEVICE(dev) {
 		struct uio_traffic *t = &dev->traffic;
 
 		if (t->running && t->error[0] == '\0' && uio_traffic_reap(dev, true) != 0)
@@ -420,10 +420,10 @@ uio_release(struct uio_dev *dev)
 void
 uio_emergency_stop(void)
 {
-	struct uio_dev *dev = NULL;
+	struct uio_dev *dev;
 	uint32_t cc;
 
-	while ((dev = uio_next_device(dev)) != NULL) {
+	UIO_FOREACH_DEVICE(dev) {
 		if (!dev->is_nvme || dev->ctrl.bar == NULL)
 			continue;
 		cc = nvme_reg_read(&dev->ctrl, NVME_REG_CC);

@@ -186,10 +186,6 @@ uio_spawn(struct uio_dev *dev, unsigned int slot, const char *role,
 
 	if (!uio_ok())
 		return false;
-	if (a->also != NULL) {
-		argv[nb++] = "-a";
-		argv[nb++] = a->also;
-	}
 	if (a->option != NULL)
 		argv[nb++] = a->option;
 	uio_add_plugins(argv, nb, RTE_DIM(argv) - 1);
@@ -236,11 +232,11 @@ uio_has_ended(unsigned int slot)
 bool
 uio_pause(uint64_t deadline)
 {
-	const struct uio_dev *dev = NULL;
+	const struct uio_dev *dev;
 	unsigned int pause_us = UIO_POLL_US;
 
 	uio_traffic_poll();
-	while ((dev = uio_next_device(dev)) != NULL) {
+	UIO_FOREACH_DEVICE(dev) {
 		if (dev->traffic.running)
 			pause_us = RTE_MIN(pause_us, dev->emulated ? UIO_POLL_EMULATED_US : 0u);
 	}
@@ -285,17 +281,13 @@ uio_wait_state(unsigned int slot, enum uio_state wanted)
 		/* Before the state: it may be reached just before the end. */
 		last = uio_has_ended(slot);
 		now = peer->state;
-		/* The probe without the device leads to no later state. */
-		if (now == wanted || (now > wanted && (now != UIO_STATE_NOT_ATTACHED ||
-				wanted == UIO_STATE_STARTED))) {
+		if (now == wanted || (now > wanted && now != UIO_STATE_NOT_ATTACHED)) {
 			/* The state before what the secondary wrote ahead of it. */
 			rte_rmb();
 			return true;
 		}
-		if (now == UIO_STATE_NOT_ATTACHED ||
-				(wanted == UIO_STATE_NOT_ATTACHED && now >= UIO_STATE_ATTACHED))
-			break;
-	} while (!last && uio_pause(deadline));
+		/* No other state follows these. */
+	} while (now < UIO_STATE_DONE && !last && uio_pause(deadline));
 
 	snprintf(expected, sizeof(expected), "be %s", names[wanted]);
 	return uio_process_failed(slot, expected, names[now]);
@@ -465,16 +457,14 @@ uio_reap(void)
 		 * shared memory, which would block this process and all that come later.
 		 */
 		while (child->pid != 0 && !child->is_primary && !uio_has_ended(slot) &&
-				!nvme_expired(deadline)) {
-			uio_traffic_poll();
-			rte_delay_us_sleep(UIO_POLL_EMULATED_US);
-		}
+				!nvme_expired(deadline))
+			uio_pause(deadline);
 		if (child->pid != 0 && !uio_has_ended(slot)) {
 			kill(child->pid, SIGKILL);
 			/* SIGKILL ends it for sure: this wait is short. */
 			waitpid(child->pid, &child->status, 0);
 		}
-		if (child->log != NULL && (child->show_log || uio_settings.verbose))
+		if (child->log != NULL && child->show_log)
 			uio_print_log(slot);
 		uio_forget(slot);
 	}

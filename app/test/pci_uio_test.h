@@ -51,7 +51,6 @@ struct uio_settings {
 	uint32_t repeat;      /**< secondaries in the repeat case */
 	uint32_t time_scale;  /**< factor on all deadlines */
 	uint32_t undefined;   /**< 1: doorbells may be written without a defined result */
-	uint32_t verbose;     /**< 1: show the output of all secondaries */
 };
 extern struct uio_settings uio_settings;
 
@@ -155,20 +154,27 @@ struct uio_dev {
 #define UIO_CASE_KILL (1u << 4)    /**< the secondary is killed when it has attached */
 #define UIO_CASE_NO_OPEN (1u << 5) /**< nothing may open /dev/uioX while the secondary lives */
 #define UIO_CASE_END (1u << 6)     /**< differs in how a process ends: a drive is enough */
+#define UIO_CASE_BESIDE (1u << 7)  /**< beside another secondary, which ends after it */
 
-/** A case: run() does it, or it is a row that says what one secondary does. */
+/**
+ * A case: run() does it, or it is a row that says what one secondary does. uio_check() follows,
+ * unless run() has unmapped the device, which is mapped again then.
+ */
 struct uio_case {
 	const char *name;
 	const char *claim;
 	uint32_t flags;
 	void (*run)(struct uio_dev *dev);
-	/* Without run(), a secondary attaches and ends; then come check() and uio_check(). */
+	/* Without run(), a secondary attaches and ends, then comes check(). */
 	const char *role;
 	const char *option;        /**< of EAL */
 	const char *allow;         /**< device instead of the one under test */
 	int end;                   /**< exit code, or negative signal number */
 	void (*check)(struct uio_dev *dev); /**< of uio_shared->peers[0] */
+	uint32_t arg;              /**< for run(), which finds its row in uio_current */
 };
+/** The case that runs. */
+extern const struct uio_case *uio_current;
 
 /** What an attach goes through. */
 enum uio_attach {
@@ -233,15 +239,12 @@ __rte_format_printf(1, 2)
 bool uio_skip(const char *reason, ...);
 /** A signal that asks the test to end, or 0. */
 int uio_signal(void);
-/** Call for each device under test. */
-struct uio_dev *uio_next_device(const struct uio_dev *dev);
 
 /* Secondaries: pci_uio_process.c */
 
 /** Arguments of uio_spawn() beside the role; zeroes are good defaults. */
 struct uio_spawn_args {
 	const char *allow;     /**< device to allow instead */
-	const char *also;      /**< device to allow beside it */
 	const char *option;    /**< one more EAL option */
 	const char *prefix;    /**< be a primary of this file prefix instead */
 	uint32_t arg;          /**< for the role */
@@ -334,13 +337,18 @@ void uio_emergency_stop(void);
 
 /* Devices: pci_uio_device.c */
 
-/** Answer of the driver's remove(), in this process. */
+extern struct uio_dev uio_devices[UIO_DEVICES_MAX];
+extern unsigned int uio_devices_nb;
+#define UIO_FOREACH_DEVICE(dev) \
+	for (dev = uio_devices; dev < uio_devices + uio_devices_nb; dev++)
+
+/** Answer of the driver's remove(), in this process: -EBUSY in the primary. */
 extern int uio_remove_answer;
 /** Register the driver; @p accept is asked about each device, its BARs mapped or not. */
 void uio_driver_register(bool (*accept)(struct rte_pci_device *pci), bool map);
 void uio_driver_unregister(void);
 /** Find the devices to test and attach them; skips the test when there is none. */
-bool uio_devices_attach(struct uio_dev *devices, unsigned int *nb);
+bool uio_devices_attach(void);
 /** The device of this name on the bus, or NULL. */
 struct rte_pci_device *uio_find_pci(const char *name);
 /** Path of a file of a device in sysfs. */

@@ -52,12 +52,10 @@ static struct uio_item uio_items[(UIO_DEVICES_MAX + 1) * UIO_CASES_MAX];
 static unsigned int uio_items_nb;
 
 static TAILQ_HEAD(, uio_case_table) uio_tables = TAILQ_HEAD_INITIALIZER(uio_tables);
-static struct uio_dev uio_devices[UIO_DEVICES_MAX];
-static unsigned int uio_devices_nb;
 
 static int uio_verdict; /* TEST_SUCCESS: none yet */
 static char uio_why[640];
-static const struct uio_case *uio_current;
+const struct uio_case *uio_current;
 static unsigned int uio_passed, uio_failed, uio_skipped;
 static volatile sig_atomic_t uio_signal_number;
 
@@ -86,7 +84,6 @@ uio_settings_read(void)
 	uio_settings.repeat = uio_setting(UIO_ENV "REPEAT", 1, 1000000, 100, &known);
 	uio_settings.time_scale = uio_setting(UIO_ENV "TIME_SCALE", 1, 1000, 1, &known);
 	uio_settings.undefined = uio_setting(UIO_ENV "UNDEFINED", 0, 1, 0, &known);
-	uio_settings.verbose = uio_setting(UIO_ENV "VERBOSE", 0, 1, 0, &known);
 	for (i = 0; environ[i] != NULL; i++)
 		given += strncmp(environ[i], UIO_ENV, strlen(UIO_ENV)) == 0 &&
 			strncmp(environ[i], UIO_ENV_ROLE "=", strlen(UIO_ENV_ROLE "=")) != 0;
@@ -94,7 +91,7 @@ uio_settings_read(void)
 	if (given != known)
 		printf("# " UIO_ENV "* in the environment: not valid; there are CASES (parts of "
 				"names or claims), REPEAT (1 to 1000000), TIME_SCALE (1 to 1000), "
-				"UNDEFINED, VERBOSE (0 or 1)\n");
+				"UNDEFINED (0 or 1)\n");
 	return given == known;
 }
 
@@ -126,14 +123,6 @@ uio_find_role(const char *name)
 		}
 	}
 	return NULL;
-}
-
-struct uio_dev *
-uio_next_device(const struct uio_dev *dev)
-{
-	const unsigned int next = dev == NULL ? 0 : dev - uio_devices + 1;
-
-	return next < uio_devices_nb ? &uio_devices[next] : NULL;
 }
 
 int
@@ -231,15 +220,20 @@ uio_run_row(const struct uio_case *c, struct uio_dev *dev)
 {
 	const struct uio_spawn_args args = { .option = c->option, .allow = c->allow };
 
+	if (c->flags & UIO_CASE_BESIDE)
+		uio_start(dev, 1, "return", NULL, UIO_STATE_DONE);
 	if (uio_start(dev, 0, c->role, &args, c->flags & UIO_CASE_FAILS ?
 			UIO_STATE_NOT_ATTACHED : UIO_STATE_DONE) && (c->flags & UIO_CASE_KILL))
 		uio_kill(0, SIGKILL);
 	uio_end(0, c->end);
+	if (c->flags & UIO_CASE_BESIDE) {
+		uio_check_bus_master(dev);
+		uio_end(1, 0);
+	}
 	if (c->check != NULL)
 		c->check(dev);
 	if (c->flags & UIO_CASE_NO_OPEN)
 		uio_expect_no_open(0);
-	uio_check(dev);
 }
 
 static void
@@ -270,6 +264,8 @@ uio_attempt(const struct uio_case *c, struct uio_dev *dev)
 		c->run(dev);
 	else
 		uio_run_row(c, dev);
+	if (dev->mapped)
+		uio_check(dev);
 	uio_reap();
 	if (!dev->mapped && !dev->dead && uio_remap(dev))
 		uio_ready(dev);
@@ -324,11 +320,12 @@ uio_run_case(const void *data)
 static bool
 uio_has_drive(void)
 {
-	const struct uio_dev *dev = NULL;
+	const struct uio_dev *dev;
+	bool found = false;
 
-	while ((dev = uio_next_device(dev)) != NULL && !dev->is_nvme)
-		;
-	return dev != NULL;
+	UIO_FOREACH_DEVICE(dev)
+		found |= dev->is_nvme;
+	return found;
 }
 
 /* Whether a case is asked for. */
@@ -459,11 +456,9 @@ uio_print_device(const struct uio_dev *dev)
 static void
 uio_print_base(struct uio_dev *dev)
 {
-	const struct uio_peer *peer = &uio_shared->peers[0];
-
 	if (uio_ready(dev) && uio_run_secondary(dev, "return"))
 		printf("# base: a secondary %s /dev/uio*; COMMAND after its end: 0x%04x\n",
-				peer->uio_fds > 0 ? "opens" : "does not open",
+				uio_expect_no_open(0) ? "does not open" : "opens",
 				uio_command_sysfs(dev->name));
 	else
 		printf("# base: not known, %s\n", uio_why);
@@ -486,7 +481,7 @@ test_pci_uio_secondary(void)
 	uio_no_verdict();
 	uio_signal_number = 0;
 	uio_handle_signals(true);
-	if (uio_devices_attach(uio_devices, &uio_devices_nb) && uio_shared_reserve()) {
+	if (uio_devices_attach() && uio_shared_reserve()) {
 		for (d = 0; d < uio_devices_nb; d++)
 			uio_print_device(&uio_devices[d]);
 		uio_print_base(&uio_devices[0]);
