@@ -9,9 +9,9 @@
  * @file
  * A polled NVMe controller as small verbs, so that a test may break one of them on purpose.
  *
- * Not a driver: one namespace, one thread, no retry, and no Write. All queues and buffers are in one
- * memzone; IOVA must be physical addresses. A secondary process finds that memzone by the name of
- * the controller, and rings through its own mapping of BAR 0.
+ * Not a driver: one namespace, one thread, no retry, and no Write. All queues and buffers are in
+ * one memzone; IOVA must be physical addresses. A secondary process finds that memzone by the name
+ * of the controller, and rings through its own mapping of BAR 0.
  *
  * Each verb returns 0 or a negative errno. When it fails, nvme_ctrl.error says on which device,
  * doing what, and why. No verb waits without a deadline, and none writes to a controller whose

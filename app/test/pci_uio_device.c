@@ -350,7 +350,7 @@ uio_stop_stale(struct uio_dev *dev, struct rte_pci_device *pci)
 	bar = mmap(NULL, NVME_REG_DBS, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (fd >= 0)
 		close(fd);
-	if (!uio_expect(bar != MAP_FAILED, "BAR 0 to be mapped", "%s: %s", path, strerror(errno)))
+	if (!uio_expect(bar != MAP_FAILED, "BAR 0 to be mapped, got %s: %s", path, strerror(errno)))
 		return;
 	ret = nvme_ctrl_init(ctrl, dev->name, bar, uio_settings.time_scale);
 	ctrl->settle_ms = uio_has_id(pci, uio_slow_ids) ? UIO_SETTLE_MS : 0;
@@ -364,18 +364,8 @@ uio_stop_stale(struct uio_dev *dev, struct rte_pci_device *pci)
 		ret = nvme_disable(ctrl);
 	munmap(bar, NVME_REG_DBS);
 	ctrl->bar = NULL;
-	uio_expect(ret == 0 || ret == -ENOTSUP, "a controller that stops before it is attached",
-			"%s", ctrl->error);
-}
-
-/* Why a device that could be tested is not, or NULL. */
-static const char *
-uio_why_not(const struct rte_pci_device *pci)
-{
-	if (pci->device.driver != NULL && strcmp(pci->device.driver->name,
-			uio_driver.driver.name) != 0)
-		return pci->device.driver->name;
-	return pci->kdrv != RTE_PCI_KDRV_UIO_GENERIC ? "not uio_pci_generic" : NULL;
+	uio_expect(ret == 0 || ret == -ENOTSUP,
+			"a controller that stops before it is attached, got %s", ctrl->error);
 }
 
 /* Take a device into the list, or say why the test must not run. */
@@ -384,11 +374,17 @@ uio_choose(struct rte_pci_device *pci)
 {
 	const struct rte_devargs *args = pci->device.devargs;
 	struct uio_dev *dev = &uio_devices[uio_devices_nb];
-	const char *why_not = uio_why_not(pci);
-	const bool would_attach = why_not == NULL || (pci->device.driver == NULL &&
-			(pci->kdrv == RTE_PCI_KDRV_VFIO || pci->kdrv == RTE_PCI_KDRV_IGB_UIO));
+	const struct rte_driver *driver = pci->device.driver;
+	const char *why_not = NULL;
 	char type[16], holder[256];
+	bool would_attach;
 
+	if (driver != NULL && driver != &uio_driver.driver)
+		why_not = driver->name;
+	else if (pci->kdrv != RTE_PCI_KDRV_UIO_GENERIC)
+		why_not = "not uio_pci_generic";
+	would_attach = why_not == NULL || (driver == NULL &&
+			(pci->kdrv == RTE_PCI_KDRV_VFIO || pci->kdrv == RTE_PCI_KDRV_IGB_UIO));
 	if (args == NULL && would_attach)
 		/* No allow list: a probe would take this device, and others. */
 		uio_skip("%s is not named: name each device to test with -a, this test resets it",
@@ -485,7 +481,7 @@ uio_devices_attach(void)
 		/* An earlier run in this process has probed it, and unmapped it. */
 		if (!dev->mapped && dev->pci->device.driver != NULL)
 			dev->mapped = rte_pci_map_device(dev->pci) == 0;
-		uio_expect(dev->mapped, "the primary to attach the device", "no probe of %s",
+		uio_expect(dev->mapped, "the primary to attach the device, got no probe of %s",
 				dev->name);
 		if (dev->mapped && dev->is_nvme)
 			uio_inspect(dev);

@@ -151,9 +151,6 @@ static const struct uio_role uio_exit_roles[] = {
 	{ .name = "_exit", .end = role_exit_at_once },
 	{ .name = "rte_exit", .end = role_rte_exit },
 	{ .name = "exec", .end = role_exec },
-	{ .name = "abort", .raise = SIGABRT },
-	{ .name = "sigterm", .raise = SIGTERM },
-	{ .name = "sigsegv", .raise = SIGSEGV },
 	{ .name = "detach", .work = role_detach },
 	{ .name = "reattach", .work = role_reattach },
 	{ .name = "read_config", .work = role_read_config },
@@ -179,7 +176,7 @@ case_control(struct uio_dev *dev)
 	int command, fd;
 
 	fd = open(dev->uio_path, O_RDWR | O_CLOEXEC);
-	if (!uio_expect(fd >= 0, "/dev/uioX to be opened", "%s", strerror(errno)))
+	if (!uio_expect(fd >= 0, "/dev/uioX to be opened, got %s", strerror(errno)))
 		return;
 	close(fd);
 	command = uio_command_sysfs(dev->name);
@@ -209,20 +206,17 @@ case_config_bytes(struct uio_dev *dev)
 	const struct uio_peer *peer = &uio_shared->peers[0];
 	const uint8_t *bytes = (const uint8_t *)peer->view;
 	uint8_t before[CONFIG_MAX], after[CONFIG_MAX];
-	char expected[64];
 	int i, len;
 
 	len = rte_pci_read_config(dev->pci, before, sizeof(before), 0);
 	uio_run_secondary(dev, "read_config");
 	rte_pci_read_config(dev->pci, after, sizeof(after), 0);
-	snprintf(expected, sizeof(expected), "%d bytes, as in the primary", len);
-	uio_expect(peer->result[0] == len && len >= CONFIG_CONVENTIONAL, expected, "%d bytes",
-			peer->result[0]);
+	uio_expect(peer->result[0] == len && len >= CONFIG_CONVENTIONAL,
+			"%d bytes, as in the primary, got %d", len, peer->result[0]);
 	for (i = 0; i < len && uio_ok(); i++) {
-		snprintf(expected, sizeof(expected), "0x%02x at offset 0x%03x", before[i], i);
 		/* A byte that changes by itself proves nothing. */
-		uio_expect(bytes[i] == before[i] || before[i] != after[i], expected, "0x%02x",
-				bytes[i]);
+		uio_expect(bytes[i] == before[i] || before[i] != after[i],
+				"0x%02x at offset 0x%03x, got 0x%02x", before[i], i, bytes[i]);
 	}
 }
 
@@ -234,23 +228,23 @@ case_config_write(struct uio_dev *dev)
 	struct uio_spawn_args args = { 0 };
 
 	uio_expect(rte_pci_read_config(dev->pci, &found, 1, CONFIG_SCRATCH) == 1,
-			"the primary to read Cache Line Size", "an error");
+			"the primary to read Cache Line Size, got an error");
 	/* Legal sizes in dwords, in case the device looks at them, and neither what is there. */
 	by_primary = found == 16 ? 8 : 16;
 	by_secondary = found == 32 ? 64 : 32;
 	uio_expect(rte_pci_write_config(dev->pci, &by_primary, 1, CONFIG_SCRATCH) == 1 &&
 			rte_pci_read_config(dev->pci, &now, 1, CONFIG_SCRATCH) == 1,
-			"the primary to write Cache Line Size", "an error");
+			"the primary to write Cache Line Size, got an error");
 	if (now != by_primary)
 		uio_skip("%s does not let Cache Line Size be written", dev->name);
 
 	args.arg = by_secondary;
 	uio_start(dev, 0, "write_config", &args, UIO_STATE_DONE);
 	uio_expect(peer->result[0] == 1 && peer->result[1] == by_primary,
-			"the secondary to read what the primary wrote", "0x%02x (%d bytes)",
+			"the secondary to read what the primary wrote, got 0x%02x (%d bytes)",
 			peer->result[1], peer->result[0]);
 	uio_expect(rte_pci_read_config(dev->pci, &now, 1, CONFIG_SCRATCH) == 1 &&
-			now == by_secondary, "the primary to read what the secondary wrote",
+			now == by_secondary, "the primary to read what the secondary wrote, got "
 			"0x%02x (its write returned %d)", now, peer->result[2]);
 	uio_end(0, 0);
 	rte_pci_write_config(dev->pci, &found, 1, CONFIG_SCRATCH);
@@ -284,15 +278,6 @@ case_exit_killed_attaching(struct uio_dev *dev)
 	}
 }
 
-static void
-case_exit_other_primary(struct uio_dev *dev)
-{
-	const struct uio_spawn_args args = { .prefix = "pci_uio_other_primary" };
-
-	uio_spawn(dev, 0, "other_primary", &args);
-	uio_wait_end(0, 0);
-}
-
 /* One secondary with this device and another one that is tested. */
 static void
 case_exit_two_devices(struct uio_dev *dev)
@@ -319,7 +304,7 @@ case_exit_eight(struct uio_dev *dev)
 		const char *role;
 		int end;
 	} eight[UIO_SLOTS] = {
-		{ "return", 0 }, { "exit", 0 }, { "_exit", 0 }, { "abort", -SIGABRT },
+		{ "return", 0 }, { "exit", 0 }, { "_exit", 0 }, { "return", -SIGABRT },
 		{ "detach", 0 }, { "fork", 0 }, { "reattach", 0 }, { "return", -SIGKILL },
 	};
 	unsigned int slot;
@@ -336,8 +321,8 @@ case_exit_eight(struct uio_dev *dev)
 
 	/* All are attached now. They end one after the other, each in its own way. */
 	for (slot = 0; slot < UIO_SLOTS; slot++) {
-		if (eight[slot].end == -SIGKILL)
-			uio_kill(slot, SIGKILL);
+		if (eight[slot].end < 0)
+			uio_kill(slot, -eight[slot].end);
 		uio_end(slot, eight[slot].end);
 		uio_check_bus_master(dev);
 	}
@@ -362,7 +347,7 @@ expect_cleared(struct uio_dev *dev)
 	const int command = uio_command_sysfs(dev->name);
 
 	uio_expect(command >= 0 && !(command & RTE_PCI_COMMAND_MASTER),
-			"bus master to stay clear", "COMMAND 0x%04x", command);
+			"bus master to stay clear, got COMMAND 0x%04x", command);
 }
 
 static void
@@ -371,7 +356,7 @@ case_primary_cleared(struct uio_dev *dev)
 	/* No doorbell meanwhile: the controller could not fetch, and would have a fatal status. */
 	uio_expect_io(dev, uio_traffic_stop(dev), "reads to complete");
 	uio_expect(rte_pci_set_bus_master(dev->pci, false) == 0,
-			"the primary to clear bus master", "an error");
+			"the primary to clear bus master, got an error");
 	uio_start(dev, 0, "return", NULL, UIO_STATE_DONE);
 	expect_cleared(dev);
 	uio_end(0, 0);
@@ -397,16 +382,16 @@ case_hotplug_removal(struct uio_dev *dev)
 	} else {
 		uio_run_secondary(dev, uio_current->role);
 		removed = uio_shared->peers[0].result[0];
-		uio_expect(uio_shared->peers[0].uio_fds == 0, "no fd on /dev/uio*", "%s",
+		uio_expect(uio_shared->peers[0].uio_fds == 0, "no fd on /dev/uio*, got %s",
 				uio_shared->peers[0].what);
 	}
 	uio_remove_answer = -EBUSY;
-	uio_expect(removed == 0, "the removal to work", "%d", removed);
+	uio_expect(removed == 0, "the removal to work, got %d", removed);
 	expect_cleared(dev);
 	/* The driver of this process finds the device again, and sets dev->pci. */
 	added = rte_eal_hotplug_add("pci", dev->name, "");
 	dev->dead = !dev->mapped;
-	uio_expect(added == 0, "the primary to attach the device again", "%d", added);
+	uio_expect(added == 0, "the primary to attach the device again, got %d", added);
 	uio_ready(dev);
 	uio_end(1, 0);
 }
@@ -416,6 +401,7 @@ case_hotplug_removal(struct uio_dev *dev)
 	.claim = SURVIVES "a secondary that " what
 #define EXIT(id, what) EXIT_FLAGS(id, 0, what)
 #define END(id, what) EXIT_FLAGS(id, UIO_CASE_END, what)
+#define SIGNAL(id, what) EXIT_FLAGS(id, UIO_CASE_END | UIO_CASE_KILL, what), .role = "return"
 
 static const struct uio_case uio_exit_cases[] = {
 	{ EXIT("return", "returns from main after rte_eal_cleanup"), .role = "return" },
@@ -423,9 +409,9 @@ static const struct uio_case uio_exit_cases[] = {
 	{ END("rte_exit", "calls rte_exit"), .role = "rte_exit" },
 	{ END("at_once", "calls _exit"), .role = "_exit" },
 	{ END("exec", "executes another program"), .role = "exec", .end = 7 },
-	{ END("abort", "aborts"), .role = "abort", .end = -SIGABRT },
-	{ END("sigterm", "ends by SIGTERM"), .role = "sigterm", .end = -SIGTERM },
-	{ END("sigsegv", "ends by SIGSEGV"), .role = "sigsegv", .end = -SIGSEGV },
+	{ SIGNAL("abort", "aborts"), .end = -SIGABRT },
+	{ SIGNAL("sigterm", "ends by SIGTERM"), .end = -SIGTERM },
+	{ SIGNAL("sigsegv", "ends by SIGSEGV"), .end = -SIGSEGV },
 	{ EXIT_FLAGS("killed_attached", UIO_CASE_KILL, "is killed while attached"),
 		.role = "return", .end = -SIGKILL },
 	{ EXIT("killed_attaching", "is killed while attaching"),
@@ -435,7 +421,7 @@ static const struct uio_case uio_exit_cases[] = {
 	{ EXIT_FLAGS("not_allowed", UIO_CASE_FAILS | UIO_CASE_END, "is not allowed the device"),
 		.role = "return", .allow = "ffff:ff:1f.7" },
 	{ END("other_primary", "attaches what its own primary does not have"),
-		.run = case_exit_other_primary },
+		.role = "other_primary", .prefix = "pci_uio_other_primary" },
 	{ END("fork", "forks and whose child exits"), .role = "fork" },
 	{ EXIT("two_devices", "has two devices"), .run = case_exit_two_devices },
 	{ END("eight", "is one of eight at once"), .run = case_exit_eight },

@@ -251,8 +251,8 @@ uio_ready(struct uio_dev *dev)
 {
 	int bar = PCI_MAX_RESOURCE - 1;
 
-	if (!uio_expect(!dev->dead && dev->mapped, "a device that works",
-			"%s could not be recovered before", dev->name))
+	if (!uio_expect(!dev->dead && dev->mapped,
+			"a device that works, got %s could not be recovered before", dev->name))
 		return false;
 	/* For the cases that take its address the last one, so that those before are mapped. */
 	while (bar > 0 && dev->pci->mem_resource[bar].addr == NULL)
@@ -261,7 +261,7 @@ uio_ready(struct uio_dev *dev)
 	uio_shared->bar_len = dev->pci->mem_resource[bar].len;
 	dev->dead = uio_look(dev) != 0 && uio_recover(dev) != 0;
 
-	return uio_expect(!dev->dead, "a device that works after controller reset", "%s",
+	return uio_expect(!dev->dead, "a device that works after controller reset, got %s",
 			dev->ctrl.error);
 }
 
@@ -271,7 +271,7 @@ uio_expect_io(struct uio_dev *dev, int ret, const char *expected)
 	/* Queues are in an unknown state. The next case starts with a recovery. */
 	if (ret != 0 && uio_ok())
 		strlcpy(dev->traffic.error, dev->ctrl.error, sizeof(dev->traffic.error));
-	return uio_expect(ret == 0, expected, "%s", dev->ctrl.error);
+	return uio_expect(ret == 0, "%s, got %s", expected, dev->ctrl.error);
 }
 
 bool
@@ -288,44 +288,39 @@ uio_check_bus_master(struct uio_dev *dev)
 	uint16_t bus = 0;
 
 	uio_expect(sysfs >= 0 && rte_pci_read_config(dev->pci, &bus, sizeof(bus),
-			RTE_PCI_COMMAND) == sizeof(bus), "COMMAND to be readable",
-			"sysfs %d, rte_pci_read_config 0x%04x", sysfs, bus);
+			RTE_PCI_COMMAND) == sizeof(bus),
+			"COMMAND to be readable, got sysfs %d, rte_pci_read_config 0x%04x", sysfs,
+			bus);
 	bus = rte_le_to_cpu_16(bus);
-	return uio_expect(sysfs & bus & RTE_PCI_COMMAND_MASTER, "COMMAND with bus master set",
-			"COMMAND 0x%04x in sysfs, 0x%04x by rte_pci_read_config: bus master is lost",
-			sysfs, bus);
-}
-
-/* Read on a new queue pair, into the buffer after those of the traffic. */
-static int
-uio_read_on_new_queue(struct uio_dev *dev)
-{
-	const struct nvme_mem data = uio_data(dev, UIO_PLACE_FIXED);
-	const struct nvme_mem expected = uio_expected(dev, UIO_PLACE_FIXED);
-	struct nvme_qpair qp;
-	int ret;
-
-	ret = nvme_qpair_create(&dev->ctrl, &qp, UIO_QID_A);
-	if (ret == 0)
-		ret = nvme_read_expected(&dev->ctrl, &qp, dev->traffic.lba[UIO_PLACE_FIXED],
-				&data, &expected);
-	return ret == 0 ? nvme_qpair_delete(&dev->ctrl, &qp) : ret;
+	return uio_expect(sysfs & bus & RTE_PCI_COMMAND_MASTER, "COMMAND with bus master set, got "
+			"COMMAND 0x%04x in sysfs, 0x%04x by rte_pci_read_config: bus master is "
+			"lost", sysfs, bus);
 }
 
 /* An admin command, a read on a new queue pair, and one more round of the traffic. */
 static int
 uio_check_io(struct uio_dev *dev)
 {
+	const struct nvme_mem data = uio_data(dev, UIO_PLACE_FIXED);
+	const struct nvme_mem expected = uio_expected(dev, UIO_PLACE_FIXED);
 	const uint32_t reads = dev->traffic.reads;
+	struct nvme_ctrl *ctrl = &dev->ctrl;
+	struct nvme_qpair qp;
 	int ret;
 
-	ret = nvme_identify(&dev->ctrl, NVME_CNS_CONTROLLER, 0);
-	if (ret == 0 && dev->ctrl.io_queues >= UIO_QID_A)
-		ret = uio_read_on_new_queue(dev);
+	ret = nvme_identify(ctrl, NVME_CNS_CONTROLLER, 0);
+	if (ret == 0 && ctrl->io_queues >= UIO_QID_A) {
+		ret = nvme_qpair_create(ctrl, &qp, UIO_QID_A);
+		if (ret == 0)
+			ret = nvme_read_expected(ctrl, &qp, dev->traffic.lba[UIO_PLACE_FIXED],
+					&data, &expected);
+		if (ret == 0)
+			ret = nvme_qpair_delete(ctrl, &qp);
+	}
 	while (ret == 0 && dev->traffic.reads - reads < dev->traffic.depth) {
 		uio_traffic_poll();
 		if (dev->traffic.error[0] != '\0')
-			ret = nvme_fail(&dev->ctrl, -EIO, "%s", dev->traffic.error);
+			ret = nvme_fail(ctrl, -EIO, "%s", dev->traffic.error);
 	}
 	return ret;
 }
@@ -335,7 +330,7 @@ uio_check(struct uio_dev *dev)
 {
 	if (!uio_ok() || !uio_check_bus_master(dev) || !uio_has_io(dev))
 		return uio_ok();
-	return uio_expect(uio_look(dev) == 0, "CSTS ready and not fatal, and traffic", "%s",
+	return uio_expect(uio_look(dev) == 0, "CSTS ready and not fatal, and traffic, got %s",
 			dev->ctrl.error) &&
 		uio_expect_io(dev, uio_check_io(dev), "commands and reads to complete");
 }
@@ -368,7 +363,7 @@ uio_remap(struct uio_dev *dev)
 	uio_set_mapped(dev, rte_pci_map_device(dev->pci) == 0);
 	dev->dead = !dev->mapped;
 
-	return uio_expect(dev->mapped, "the device to be mapped again", "an error");
+	return uio_expect(dev->mapped, "the device to be mapped again, got an error");
 }
 
 /* 0 when the controller does no more DMA. */
@@ -399,7 +394,7 @@ uio_release(struct uio_dev *dev)
 	if (!stopped) {
 		/* Before its memory is given back, the controller must be cut off from it. */
 		rte_pci_set_bus_master(dev->pci, false);
-		uio_expect(false, "the controller to be left disabled", "%s; bus master was "
+		uio_expect(false, "the controller to be left disabled, got %s; bus master was "
 				"cleared, reset it: echo 1 > /sys/bus/pci/devices/%s/reset",
 				dev->ctrl.error, dev->name);
 	}
@@ -411,9 +406,9 @@ uio_release(struct uio_dev *dev)
 
 	/* The kernel cleared bus master with the last close of /dev/uioX, which unmap did. */
 	if (stopped)
-		uio_expect(uio_command_restore(dev) == 0, "COMMAND to be left as it was found",
-				"0x%04x instead of 0x%04x", uio_command_sysfs(dev->name),
-				dev->command_found);
+		uio_expect(uio_command_restore(dev) == 0,
+				"COMMAND to be left as it was found, got 0x%04x instead of 0x%04x",
+				uio_command_sysfs(dev->name), dev->command_found);
 	return uio_ok();
 }
 

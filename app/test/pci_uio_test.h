@@ -151,7 +151,7 @@ struct uio_dev {
 #define UIO_CASE_EXIT (1u << 1)    /**< shows nothing where the kernel keeps bus master */
 #define UIO_CASE_REPEAT (1u << 2)  /**< takes the longer, the higher uio_settings.repeat is */
 #define UIO_CASE_FAILS (1u << 3)   /**< the attach of the secondary must fail */
-#define UIO_CASE_KILL (1u << 4)    /**< the secondary is killed when it has attached */
+#define UIO_CASE_KILL (1u << 4)    /**< the secondary gets the signal that ends it */
 #define UIO_CASE_NO_OPEN (1u << 5) /**< nothing may open /dev/uioX while the secondary lives */
 #define UIO_CASE_END (1u << 6)     /**< differs in how a process ends: a drive is enough */
 #define UIO_CASE_BESIDE (1u << 7)  /**< beside another secondary, which ends after it */
@@ -169,9 +169,11 @@ struct uio_case {
 	const char *role;
 	const char *option;        /**< of EAL */
 	const char *allow;         /**< device instead of the one under test */
+	const char *prefix;        /**< the role is another primary, of this file prefix */
 	int end;                   /**< exit code, or negative signal number */
 	void (*check)(struct uio_dev *dev); /**< of uio_shared->peers[0] */
 	uint32_t arg;              /**< for run(), which finds its row in uio_current */
+	uint16_t queues;           /**< I/O queue pairs that it needs */
 };
 /** The case that runs. */
 extern const struct uio_case *uio_current;
@@ -191,7 +193,6 @@ struct uio_role {
 	int (*work)(struct uio_peer *peer, struct rte_pci_device *pci);
 	int (*end)(void);
 	int (*program)(const char *role, const char *device); /**< instead of all: own primary */
-	int raise;                 /**< signal that ends it */
 	bool kill_in_probe;
 	bool leave_unmapped;
 	bool all_devices;          /**< attach every device that is allowed */
@@ -231,9 +232,9 @@ RTE_INIT(uio_register_##table) \
 
 /** There is no verdict yet: go on. */
 bool uio_ok(void);
-/** Fail unless @p holds; the line of the verdict is "expected <...>, got <...>". */
-__rte_format_printf(3, 4)
-bool uio_expect(bool holds, const char *expected, const char *got, ...);
+/** Fail unless @p holds; @p what has the form "<what is expected>, got <what was seen>". */
+__rte_format_printf(2, 3)
+bool uio_expect(bool holds, const char *what, ...);
 /** Skip, for a reason that says what would let the case run. */
 __rte_format_printf(1, 2)
 bool uio_skip(const char *reason, ...);
@@ -282,9 +283,8 @@ bool uio_shared_reserve(void);
 void uio_shared_free(void);
 /** Let a secondary end. */
 void uio_finish(unsigned int slot);
+/** Send a signal to a secondary that has not ended; a signal handler may call this. */
 void uio_kill(unsigned int slot, int sig);
-/** From a signal handler: SIGKILL to all secondaries. */
-void uio_kill_all(void);
 /** Wait with traffic; false at the deadline, or when a signal asks the test to end. */
 bool uio_pause(uint64_t deadline);
 /** Wait until the output has a text, if any, with traffic; false when the process ends before. */
@@ -295,7 +295,7 @@ void uio_reap(void);
 
 /* In a secondary. */
 
-int uio_role_main(const char *text);
+int uio_role_main(void);
 /** Set the state, after everything that was written before. */
 void uio_set_state(enum uio_state state);
 /** The process that started this one has ended. */

@@ -26,14 +26,6 @@
 #define UIO_RESETS_MAX 5
 
 static bool
-need_queues(const struct uio_dev *dev, unsigned int queues)
-{
-	if (dev->ctrl.io_queues < queues)
-		uio_skip("%s grants only %u I/O queue pairs", dev->name, dev->ctrl.io_queues);
-	return uio_ok();
-}
-
-static bool
 create_queue(struct uio_dev *dev, struct nvme_qpair *qp, uint16_t qid)
 {
 	return uio_ok() && uio_expect_io(dev, nvme_qpair_create(&dev->ctrl, qp, qid),
@@ -91,7 +83,7 @@ case_event(struct uio_dev *dev)
 		uio_skip("undefined doorbell writes only on QEMU's controllers, or with "
 				UIO_ENV "UNDEFINED=1");
 	/* Without events from before. */
-	if (!need_queues(dev, has_queue ? UIO_QID_A : UIO_QID_B + 1) || !uio_recovered(dev))
+	if (!uio_recovered(dev))
 		return;
 	if (has_queue)
 		create_queue(dev, &qp, qid);
@@ -99,7 +91,7 @@ case_event(struct uio_dev *dev)
 	if (ret != 0 && uio_recovered(dev)) {
 		if (ret == -ETIMEDOUT)
 			uio_skip("%s raises no event for this", dev->name);
-		uio_expect(false, "an event before a secondary", "none");
+		uio_expect(false, "an event before a secondary, got none");
 	}
 	uio_run_secondary(dev, "return");
 	if (uio_check_bus_master(dev))
@@ -127,7 +119,7 @@ expect_reads(unsigned int slot)
 	const uint32_t before = peer->reads;
 
 	while (uio_ok() && peer->reads - before < UIO_READS)
-		uio_expect(uio_pause(deadline), "the secondary to go on reading", "%u reads, %s",
+		uio_expect(uio_pause(deadline), "the secondary to go on reading, got %u reads, %s",
 				peer->reads - before, peer->what);
 }
 
@@ -136,7 +128,6 @@ case_io_secondary(struct uio_dev *dev)
 {
 	struct nvme_qpair qp;
 
-	need_queues(dev, UIO_QID_A);
 	start_reader(dev, 0, &qp, UIO_QID_A);
 	expect_reads(0);
 	uio_end(0, 0);
@@ -149,7 +140,6 @@ case_io_killed(struct uio_dev *dev)
 {
 	struct nvme_qpair a, b;
 
-	need_queues(dev, UIO_QID_B);
 	start_reader(dev, 0, &a, UIO_QID_A);
 	start_reader(dev, 1, &b, UIO_QID_B);
 	uio_kill(0, SIGKILL);
@@ -196,7 +186,6 @@ case_traffic_reset(struct uio_dev *dev)
 	uint64_t deadline;
 	int i;
 
-	need_queues(dev, UIO_QID_A);
 	for (i = 0; i < UIO_RESETS_MAX && !in_flight; i++) {
 		if (!start_reader(dev, 0, &qp, UIO_QID_A))
 			return;
@@ -204,7 +193,7 @@ case_traffic_reset(struct uio_dev *dev)
 		deadline = uio_deadline(UIO_READS_TIMEOUT_MS);
 		while (uio_ok() && peer->result[0] == 0)
 			uio_expect(uio_pause(deadline), "the read of the secondary to fail with "
-					"the reset", "%u reads, %s", peer->reads, peer->what);
+					"the reset, got %u reads, %s", peer->reads, peer->what);
 		uio_recovered(dev);
 		/* The secondary goes on with a queue of the same memory. */
 		create_queue(dev, &qp, UIO_QID_A);
@@ -226,7 +215,7 @@ check_intr_secondary(struct uio_dev *dev __rte_unused)
 	const int32_t *result = uio_shared->peers[0].result;
 
 	uio_expect(result[0] < 0 && result[1] < 0 && result[2] < 0,
-			"rte_intr_enable, _callback_register and _disable to fail", "%d, %d, %d",
+			"rte_intr_enable, _callback_register and _disable to fail, got %d, %d, %d",
 			result[0], result[1], result[2]);
 }
 
@@ -258,17 +247,17 @@ expect_interrupt(struct uio_dev *dev, const char *when)
 
 	/* uio_pci_generic disabled INTx at the last interrupt: enable it again. */
 	if (!uio_expect(rte_intr_enable(dev->pci->intr_handle) == 0,
-			"rte_intr_enable in the primary to work", "an error %s", when))
+			"rte_intr_enable in the primary to work, got an error %s", when))
 		return;
 	nvme_reg_write(ctrl, NVME_REG_INTMC, UINT32_MAX);
-	uio_expect(nvme_sq_post(&ctrl->admin, &cmd) == 0, "room in the admin queue", "none");
+	uio_expect(nvme_sq_post(&ctrl->admin, &cmd) == 0, "room in the admin queue, got none");
 	nvme_sq_ring(&ctrl->admin);
 	while (interrupts == before && uio_pause(deadline))
 		;
 	nvme_reg_write(ctrl, NVME_REG_INTMS, UINT32_MAX);
 	uio_expect_io(dev, nvme_wait(ctrl, &ctrl->admin, "Identify", cmd.cid, ctrl->command_ms),
 			"Identify to complete");
-	uio_expect(interrupts != before, "an interrupt", "none %s", when);
+	uio_expect(interrupts != before, "an interrupt, got none %s", when);
 }
 
 static void
@@ -282,7 +271,7 @@ case_intr_primary(struct uio_dev *dev)
 	if (!uio_sysfs_read(dev->name, "irq", irq, sizeof(irq)) || atoi(irq) == 0)
 		uio_skip("%s has no INTx", dev->name);
 	ret = uio_ok() ? rte_intr_callback_register(handle, on_interrupt, NULL) : 0;
-	uio_expect(ret == 0, "rte_intr_callback_register in the primary to work", "%d", ret);
+	uio_expect(ret == 0, "rte_intr_callback_register in the primary to work, got %d", ret);
 	if (!uio_ok())
 		return;
 	expect_interrupt(dev, "before a secondary");
@@ -360,16 +349,18 @@ UIO_REGISTER_ROLES(uio_traffic_roles)
 
 static const struct uio_case uio_traffic_cases[] = {
 	{ .name = "traffic_no_queue", .flags = UIO_CASE_NVME, .run = case_event,
-		.arg = NVME_AER_INVALID_DB_REGISTER,
+		.arg = NVME_AER_INVALID_DB_REGISTER, .queues = UIO_QID_B + 1,
 		.claim = "after a secondary, a doorbell of no queue raises its event" },
 	{ .name = "traffic_sq_tail", .flags = UIO_CASE_NVME, .run = case_event,
-		.arg = NVME_AER_INVALID_DB_VALUE,
+		.arg = NVME_AER_INVALID_DB_VALUE, .queues = UIO_QID_A,
 		.claim = "after a secondary, an SQ tail beyond the queue raises its event" },
 	{ .name = "traffic_reset", .flags = UIO_CASE_NVME, .run = case_traffic_reset,
+		.queues = UIO_QID_A,
 		.claim = "a controller reset works with reads of primary and secondary in flight" },
 	{ .name = "io_secondary", .flags = UIO_CASE_NVME, .run = case_io_secondary,
+		.queues = UIO_QID_A,
 		.claim = "a secondary reads on its own queue pair, and the primary goes on" },
-	{ .name = "io_killed", .flags = UIO_CASE_NVME, .run = case_io_killed,
+	{ .name = "io_killed", .flags = UIO_CASE_NVME, .run = case_io_killed, .queues = UIO_QID_B,
 		.claim = "a secondary killed while reading stops neither another nor the primary" },
 	{ .name = "intr_secondary", .role = "interrupts", .check = check_intr_secondary,
 		.claim = "interrupt calls in a secondary fail cleanly" },
