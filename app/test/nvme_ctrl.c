@@ -523,13 +523,13 @@ nvme_qpair_delete(struct nvme_ctrl *ctrl, struct nvme_qpair *qp)
 }
 
 struct nvme_sqe
-nvme_read_prepare(const struct nvme_ctrl *ctrl, uint64_t lba, const struct nvme_mem *buf)
+nvme_read_prepare(const struct nvme_ctrl *ctrl, uint64_t lba, unsigned int buf)
 {
 	const struct nvme_sqe cmd = {
 		.opc = NVME_NVM_READ,
 		.nsid = ctrl->nsid,
 		/* One page at most, as NVME_BUF_SIZE is the smallest page: no second PRP. */
-		.prp1 = buf->iova,
+		.prp1 = nvme_buf(ctrl, buf).iova,
 		.cdw10 = (uint32_t)lba,
 		.cdw11 = (uint32_t)(lba >> 32),
 		.cdw12 = nvme_io_blocks(ctrl) - 1,
@@ -539,7 +539,7 @@ nvme_read_prepare(const struct nvme_ctrl *ctrl, uint64_t lba, const struct nvme_
 }
 
 int
-nvme_read(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, uint64_t lba, const struct nvme_mem *buf)
+nvme_read(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, uint64_t lba, unsigned int buf)
 {
 	struct nvme_sqe cmd = nvme_read_prepare(ctrl, lba, buf);
 
@@ -547,16 +547,17 @@ nvme_read(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, uint64_t lba, const str
 }
 
 void
-nvme_spoil(const struct nvme_mem *buf, const struct nvme_mem *expected)
+nvme_spoil(const struct nvme_ctrl *ctrl, unsigned int buf, unsigned int expected)
 {
-	memset(buf->addr, ~*(const uint8_t *)expected->addr, NVME_BUF_SIZE);
+	const uint8_t *right = nvme_buf(ctrl, expected).addr;
+
+	memset(nvme_buf(ctrl, buf).addr, ~right[0], NVME_BUF_SIZE);
 }
 
 int
-nvme_compare(struct nvme_ctrl *ctrl, uint64_t lba, const struct nvme_mem *buf,
-		const struct nvme_mem *expected)
+nvme_compare(struct nvme_ctrl *ctrl, uint64_t lba, unsigned int buf, unsigned int expected)
 {
-	const uint8_t *data = buf->addr, *right = expected->addr;
+	const uint8_t *data = nvme_buf(ctrl, buf).addr, *right = nvme_buf(ctrl, expected).addr;
 	size_t i = 0;
 
 	if (memcmp(data, right, NVME_BUF_SIZE) == 0)
@@ -569,11 +570,11 @@ nvme_compare(struct nvme_ctrl *ctrl, uint64_t lba, const struct nvme_mem *buf,
 
 int
 nvme_read_expected(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, uint64_t lba,
-		const struct nvme_mem *buf, const struct nvme_mem *expected)
+		unsigned int buf, unsigned int expected)
 {
 	int ret;
 
-	nvme_spoil(buf, expected);
+	nvme_spoil(ctrl, buf, expected);
 	ret = nvme_read(ctrl, qp, lba, buf);
 	return ret == 0 ? nvme_compare(ctrl, lba, buf, expected) : ret;
 }

@@ -346,19 +346,16 @@ nvme_io_blocks(const struct nvme_ctrl *ctrl)
 	return NVME_BUF_SIZE / ctrl->block_size;
 }
 
-/** Read NVME_BUF_SIZE bytes from block @p lba on. */
-struct nvme_sqe nvme_read_prepare(const struct nvme_ctrl *ctrl, uint64_t lba,
-		const struct nvme_mem *buf);
-int nvme_read(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, uint64_t lba,
-		const struct nvme_mem *buf);
+/** Read NVME_BUF_SIZE bytes from block @p lba on into a buffer. */
+struct nvme_sqe nvme_read_prepare(const struct nvme_ctrl *ctrl, uint64_t lba, unsigned int buf);
+int nvme_read(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, uint64_t lba, unsigned int buf);
 /** Make a buffer differ from the data of the next Read: one that transfers nothing must fail. */
-void nvme_spoil(const struct nvme_mem *buf, const struct nvme_mem *expected);
-/** 0, or -EILSEQ when a Read of @p lba has placed other data in a buffer than expected. */
-int nvme_compare(struct nvme_ctrl *ctrl, uint64_t lba, const struct nvme_mem *buf,
-		const struct nvme_mem *expected);
+void nvme_spoil(const struct nvme_ctrl *ctrl, unsigned int buf, unsigned int expected);
+/** 0, or -EILSEQ when a Read of @p lba has placed other data in a buffer than those expected. */
+int nvme_compare(struct nvme_ctrl *ctrl, uint64_t lba, unsigned int buf, unsigned int expected);
 /** nvme_spoil(), nvme_read(), nvme_compare(). */
 int nvme_read_expected(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, uint64_t lba,
-		const struct nvme_mem *buf, const struct nvme_mem *expected);
+		unsigned int buf, unsigned int expected);
 
 /**
  * Arm an Asynchronous Event Request, unless one is, and make sure that the controller has fetched

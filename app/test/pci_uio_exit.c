@@ -102,28 +102,16 @@ role_fork(struct uio_peer *peer __rte_unused, struct rte_pci_device *pci __rte_u
 	return pid > 0 && waitpid(pid, &status, 0) == pid ? status : -1;
 }
 
-static int
-role_exit(void)
+static void
+role_rte_exit(int status)
 {
-	exit(0);
+	rte_exit(status, "this secondary ends\n");
 }
 
-static int
-role_exit_at_once(void)
+static void
+role_exec(int status __rte_unused)
 {
-	_exit(0);
-}
-
-static int
-role_rte_exit(void)
-{
-	rte_exit(EXIT_SUCCESS, "this secondary ends\n");
-}
-
-static int
-role_exec(void)
-{
-	return execl("/bin/sh", "sh", "-c", "exit 7", NULL);
+	execl("/bin/sh", "sh", "-c", "exit 7", NULL);
 }
 
 /* Another primary, which does not have the device that its secondary asks for. */
@@ -147,8 +135,8 @@ static const struct uio_role uio_exit_roles[] = {
 	{ .name = "hotplug", .attach = UIO_ATTACH_HOTPLUG },
 	{ .name = "hotplug_remove", .work = role_hotplug_remove },
 	{ .name = "hotplug_refused", .work = role_hotplug_refused },
-	{ .name = "exit", .end = role_exit },
-	{ .name = "_exit", .end = role_exit_at_once },
+	{ .name = "exit", .end = exit },
+	{ .name = "_exit", .end = _exit },
 	{ .name = "rte_exit", .end = role_rte_exit },
 	{ .name = "exec", .end = role_exec },
 	{ .name = "detach", .work = role_detach },
@@ -419,9 +407,9 @@ static const struct uio_case uio_exit_cases[] = {
 	{ EXIT("reattach", "detaches and attaches again, and exits"), .role = "reattach" },
 	/* An allow list with a device that cannot exist. */
 	{ EXIT_FLAGS("not_allowed", UIO_CASE_FAILS | UIO_CASE_END, "is not allowed the device"),
-		.role = "return", .allow = "ffff:ff:1f.7" },
+		.role = "return", .args.allow = "ffff:ff:1f.7" },
 	{ END("other_primary", "attaches what its own primary does not have"),
-		.role = "other_primary", .prefix = "pci_uio_other_primary" },
+		.role = "other_primary", .args.prefix = "pci_uio_other_primary" },
 	{ END("fork", "forks and whose child exits"), .role = "fork" },
 	{ EXIT("two_devices", "has two devices"), .run = case_exit_two_devices },
 	{ END("eight", "is one of eight at once"), .run = case_exit_eight },
@@ -451,7 +439,7 @@ static const struct uio_case uio_fd_cases[] = {
 		.claim = "a secondary never opens /dev/uio*" },
 	{ .name = "fd_init", .role = "attach_init", .flags = UIO_CASE_NO_OPEN,
 		.claim = "a secondary never opens /dev/uio* when it attaches inside rte_eal_init" },
-	{ .name = "fd_create_uio_dev", .role = "return", .option = "--create-uio-dev",
+	{ .name = "fd_create_uio_dev", .role = "return", .args.option = "--create-uio-dev",
 		.flags = UIO_CASE_NO_OPEN,
 		.claim = "a secondary never opens /dev/uio* with --create-uio-dev" },
 	{ .name = "config_bytes", .run = case_config_bytes,

@@ -22,37 +22,23 @@ uio_has_io(const struct uio_dev *dev)
 	return dev->is_nvme && dev->unsuitable[0] == '\0';
 }
 
-/* The buffer for the data of a place on the drive, and the one with what it must contain. */
-static struct nvme_mem
-uio_data(const struct uio_dev *dev, unsigned int place)
-{
-	return nvme_buf(&dev->ctrl, UIO_BUF_DATA + place);
-}
-
-static struct nvme_mem
-uio_expected(const struct uio_dev *dev, unsigned int place)
-{
-	return nvme_buf(&dev->ctrl, UIO_BUF_EXPECTED + place);
-}
-
 /* Choose what is read, all over the namespace, and keep what is there now. */
 static int
 uio_choose_places(struct uio_dev *dev)
 {
 	struct uio_traffic *t = &dev->traffic;
-	const uint32_t step = nvme_io_blocks(&dev->ctrl);
-	const struct nvme_mem first = uio_expected(dev, 0);
-	struct nvme_mem place;
+	struct nvme_ctrl *ctrl = &dev->ctrl;
+	const uint32_t step = nvme_io_blocks(ctrl);
 	bool alike = true;
 	int i, ret = 0;
 
 	if (t->placed)
 		return 0;
 	for (i = 0; i < UIO_PLACES && ret == 0; i++) {
-		t->lba[i] = dev->ctrl.blocks / UIO_PLACES * i / step * step;
-		place = uio_expected(dev, i);
-		ret = nvme_read(&dev->ctrl, &t->qp, t->lba[i], &place);
-		alike = alike && memcmp(place.addr, first.addr, NVME_BUF_SIZE) == 0;
+		t->lba[i] = ctrl->blocks / UIO_PLACES * i / step * step;
+		ret = nvme_read(ctrl, &t->qp, t->lba[i], UIO_BUF_EXPECTED + i);
+		alike = alike && nvme_compare(ctrl, t->lba[i], UIO_BUF_EXPECTED + i,
+				UIO_BUF_EXPECTED) == 0;
 	}
 	t->placed = ret == 0;
 	if (ret == 0 && alike)
@@ -66,10 +52,9 @@ static int
 uio_traffic_post(struct uio_dev *dev, uint16_t place)
 {
 	struct uio_traffic *t = &dev->traffic;
-	const struct nvme_mem data = uio_data(dev, place), expected = uio_expected(dev, place);
-	struct nvme_sqe cmd = nvme_read_prepare(&dev->ctrl, t->lba[place], &data);
+	struct nvme_sqe cmd = nvme_read_prepare(&dev->ctrl, t->lba[place], UIO_BUF_DATA + place);
 
-	nvme_spoil(&data, &expected);
+	nvme_spoil(&dev->ctrl, UIO_BUF_DATA + place, UIO_BUF_EXPECTED + place);
 	cmd.cid = place;
 	return nvme_sq_post(&t->qp, &cmd) == 0 ? 0 :
 		nvme_fail(&dev->ctrl, -ENOSPC, "queue %u is full", t->qp.qid);
@@ -81,7 +66,6 @@ uio_traffic_take(struct uio_dev *dev, const struct nvme_cqe *cqe)
 {
 	struct uio_traffic *t = &dev->traffic;
 	const uint16_t place = NVME_GET(cqe->dw3, NVME_CQE_CID);
-	struct nvme_mem data, expected;
 
 	if (place >= t->depth)
 		return nvme_fail(&dev->ctrl, -EILSEQ, "queue %u: completion of command %u, which "
@@ -90,9 +74,8 @@ uio_traffic_take(struct uio_dev *dev, const struct nvme_cqe *cqe)
 		return nvme_fail(&dev->ctrl, -EIO, "Read of block %" PRIu64 ": status %03xh",
 				t->lba[place], NVME_GET(cqe->dw3, NVME_CQE_STATUS));
 	t->reads++;
-	data = uio_data(dev, place);
-	expected = uio_expected(dev, place);
-	return nvme_compare(&dev->ctrl, t->lba[place], &data, &expected);
+	return nvme_compare(&dev->ctrl, t->lba[place], UIO_BUF_DATA + place,
+			UIO_BUF_EXPECTED + place);
 }
 
 /* Take all completions there are; with more, keep the queue full. */
@@ -301,8 +284,6 @@ uio_check_bus_master(struct uio_dev *dev)
 static int
 uio_check_io(struct uio_dev *dev)
 {
-	const struct nvme_mem data = uio_data(dev, UIO_PLACE_FIXED);
-	const struct nvme_mem expected = uio_expected(dev, UIO_PLACE_FIXED);
 	const uint32_t reads = dev->traffic.reads;
 	struct nvme_ctrl *ctrl = &dev->ctrl;
 	struct nvme_qpair qp;
@@ -313,7 +294,8 @@ uio_check_io(struct uio_dev *dev)
 		ret = nvme_qpair_create(ctrl, &qp, UIO_QID_A);
 		if (ret == 0)
 			ret = nvme_read_expected(ctrl, &qp, dev->traffic.lba[UIO_PLACE_FIXED],
-					&data, &expected);
+					UIO_BUF_DATA + UIO_PLACE_FIXED,
+					UIO_BUF_EXPECTED + UIO_PLACE_FIXED);
 		if (ret == 0)
 			ret = nvme_qpair_delete(ctrl, &qp);
 	}

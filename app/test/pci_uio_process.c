@@ -59,7 +59,7 @@ static struct uio_child {
 	bool ended;
 	bool is_primary;    /* shares no memory with this process */
 	bool show_log;      /* the case failed because of this process */
-	int status;         /* as of waitpid() */
+	int end;            /* exit code, or negative signal number */
 	int opens;          /* inotify watch of /dev/uioX */
 	const struct uio_traffic *traffic; /* that was running when the process started, or NULL */
 	uint32_t reads;     /* of the traffic then */
@@ -212,9 +212,12 @@ static bool
 uio_has_ended(unsigned int slot)
 {
 	struct uio_child *child = &uio_children[slot];
+	int status;
 
-	if (!child->ended && waitpid(child->pid, &child->status, WNOHANG) == child->pid)
+	if (!child->ended && waitpid(child->pid, &status, WNOHANG) == child->pid) {
+		child->end = WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
 		child->ended = true;
+	}
 	return child->ended;
 }
 
@@ -240,14 +243,12 @@ static bool
 uio_process_failed(unsigned int slot, const char *expected, const char *got)
 {
 	struct uio_child *child = &uio_children[slot];
-	const int status = child->status;
 	char end[48] = "still running";
 
 	child->show_log = true;
 	if (child->ended)
 		snprintf(end, sizeof(end), "ended %s %d",
-				WIFSIGNALED(status) ? "by signal" : "with exit code",
-				WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+				child->end < 0 ? "by signal" : "with exit code", abs(child->end));
 	return uio_expect(false, "the secondary (%s) to %s, got %s%s%s", child->role, expected,
 			got, got[0] != '\0' ? ", " : "", end);
 }
@@ -256,7 +257,7 @@ bool
 uio_wait_state(unsigned int slot, enum uio_state wanted)
 {
 	static const char * const names[] = {
-		"starting", "started", "attaching", "attached", "done", "without the device",
+		"starting", "started", "attaching", "attached", "without the device",
 	};
 	const struct uio_peer *peer = &uio_shared->peers[slot];
 	const uint64_t deadline = uio_deadline(UIO_SPAWN_TIMEOUT_MS);
@@ -322,9 +323,7 @@ uio_wait_end(unsigned int slot, int end)
 		return false;
 	while (!uio_has_ended(slot) && uio_pause(deadline))
 		;
-	if (!child->ended || (end >= 0 ?
-			!WIFEXITED(child->status) || WEXITSTATUS(child->status) != end :
-			!WIFSIGNALED(child->status) || WTERMSIG(child->status) != -end)) {
+	if (!child->ended || child->end != end) {
 		snprintf(expected, sizeof(expected), "end with %s %d",
 				end < 0 ? "signal" : "exit code", abs(end));
 		return uio_process_failed(slot, expected, uio_shared->peers[slot].what);
@@ -426,7 +425,7 @@ uio_reap(void)
 		uio_kill(slot, SIGKILL);
 		/* SIGKILL ends it for sure: this wait is short. */
 		if (child->pid != 0 && !child->ended)
-			waitpid(child->pid, &child->status, 0);
+			waitpid(child->pid, NULL, 0);
 		if (child->show_log)
 			rewind(child->log);
 		for (lines = 0; child->show_log && lines < UIO_LOG_LINES &&
@@ -540,7 +539,6 @@ uio_attach(void)
 	}
 	uio_peer->attach_us = (rte_get_timer_cycles() - start) * 1000000 / rte_get_timer_hz();
 	uio_report_resources();
-	uio_set_state(uio_attached != NULL ? UIO_STATE_ATTACHED : UIO_STATE_NOT_ATTACHED);
 
 	return ret;
 }
@@ -575,16 +573,16 @@ uio_role_main(void)
 		uio_set_state(UIO_STATE_STARTED);
 	if (uio_attach() != 0)
 		return UIO_EXIT_FAILED;
-	if (uio_attached != NULL) {
-		if (uio_role->work != NULL) {
-			if (uio_role->work(uio_peer, uio_attached) != 0)
-				return UIO_EXIT_FAILED;
-			uio_report_resources();
-		}
-		uio_set_state(UIO_STATE_DONE);
+	if (uio_attached != NULL && uio_role->work != NULL) {
+		if (uio_role->work(uio_peer, uio_attached) != 0)
+			return UIO_EXIT_FAILED;
+		uio_report_resources();
 	}
+	uio_set_state(uio_attached != NULL ? UIO_STATE_DONE : UIO_STATE_NOT_ATTACHED);
 
 	if (!uio_wait_primary())
 		return UIO_EXIT_ABANDONED;
-	return uio_role->end != NULL ? uio_role->end() : 0;
+	if (uio_role->end != NULL)
+		uio_role->end(EXIT_SUCCESS);
+	return EXIT_SUCCESS;
 }

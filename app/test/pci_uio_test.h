@@ -81,8 +81,7 @@ enum uio_state {
 	UIO_STATE_NONE,
 	UIO_STATE_STARTED,   /**< EAL is up, nothing attached yet */
 	UIO_STATE_ATTACHING, /**< BARs are mapped, the probe has not returned */
-	UIO_STATE_ATTACHED,
-	UIO_STATE_DONE,      /**< the role did its work */
+	UIO_STATE_DONE,      /**< attached, and the role did its work */
 	UIO_STATE_NOT_ATTACHED, /**< the probe is over, without the device */
 };
 
@@ -147,6 +146,14 @@ struct uio_dev {
 
 /* Cases and roles. */
 
+/** Arguments of uio_spawn() beside the role; zeroes are good defaults. */
+struct uio_spawn_args {
+	const char *allow;     /**< device to allow instead */
+	const char *option;    /**< one more EAL option */
+	const char *prefix;    /**< be a primary of this file prefix instead */
+	uint32_t arg;          /**< for the role */
+};
+
 #define UIO_CASE_NVME (1u << 0)    /**< needs a drive with which I/O is possible */
 #define UIO_CASE_EXIT (1u << 1)    /**< shows nothing where the kernel keeps bus master */
 #define UIO_CASE_REPEAT (1u << 2)  /**< takes the longer, the higher uio_settings.repeat is */
@@ -165,17 +172,14 @@ struct uio_case {
 	const char *claim;
 	uint32_t flags;
 	void (*run)(struct uio_dev *dev);
+	uint16_t queues;           /**< I/O queue pairs that it needs */
 	/* Without run(), a secondary attaches and ends, then comes check(). */
 	const char *role;
-	const char *option;        /**< of EAL */
-	const char *allow;         /**< device instead of the one under test */
-	const char *prefix;        /**< the role is another primary, of this file prefix */
+	struct uio_spawn_args args;
 	int end;                   /**< exit code, or negative signal number */
 	void (*check)(struct uio_dev *dev); /**< of uio_shared->peers[0] */
-	uint32_t arg;              /**< for run(), which finds its row in uio_current */
-	uint16_t queues;           /**< I/O queue pairs that it needs */
 };
-/** The case that runs. */
+/** The case that runs: run() may find its parameters there. */
 extern const struct uio_case *uio_current;
 
 /** What an attach goes through. */
@@ -191,7 +195,7 @@ struct uio_role {
 	enum uio_attach attach;
 	int (*before)(struct uio_peer *peer);
 	int (*work)(struct uio_peer *peer, struct rte_pci_device *pci);
-	int (*end)(void);
+	void (*end)(int status);   /**< instead of a return from main */
 	int (*program)(const char *role, const char *device); /**< instead of all: own primary */
 	bool kill_in_probe;
 	bool leave_unmapped;
@@ -242,14 +246,6 @@ bool uio_skip(const char *reason, ...);
 int uio_signal(void);
 
 /* Secondaries: pci_uio_process.c */
-
-/** Arguments of uio_spawn() beside the role; zeroes are good defaults. */
-struct uio_spawn_args {
-	const char *allow;     /**< device to allow instead */
-	const char *option;    /**< one more EAL option */
-	const char *prefix;    /**< be a primary of this file prefix instead */
-	uint32_t arg;          /**< for the role */
-};
 
 /** Start a secondary in a slot. */
 bool uio_spawn(struct uio_dev *dev, unsigned int slot, const char *role,

@@ -72,7 +72,7 @@ violate(struct uio_dev *dev, uint16_t qid, uint32_t value, uint32_t info)
 static void
 case_event(struct uio_dev *dev)
 {
-	const uint32_t info = uio_current->arg;
+	const uint32_t info = uio_current->args.arg;
 	const bool has_queue = info == NVME_AER_INVALID_DB_VALUE;
 	/* One that the controller grants, or its doorbell may not exist, and that no case uses. */
 	const uint16_t qid = has_queue ? UIO_QID_A : dev->ctrl.io_queues;
@@ -299,14 +299,12 @@ role_interrupts(struct uio_peer *peer, struct rte_pci_device *pci)
 static int
 read_until(struct uio_peer *peer, struct nvme_ctrl *ctrl)
 {
-	struct nvme_mem data, expected;
 	struct nvme_qpair qp;
 	int ret = nvme_qpair_init(ctrl, &qp, peer->arg);
 
 	while (ret == 0 && peer->finish == 0 && !uio_is_orphan()) {
-		data = nvme_buf(ctrl, UIO_BUF_SECONDARY + qp.qid);
-		expected = nvme_buf(ctrl, UIO_BUF_EXPECTED + UIO_PLACE_FIXED);
-		ret = nvme_read_expected(ctrl, &qp, uio_shared->lba, &data, &expected);
+		ret = nvme_read_expected(ctrl, &qp, uio_shared->lba, UIO_BUF_SECONDARY + qp.qid,
+				UIO_BUF_EXPECTED + UIO_PLACE_FIXED);
 		if (ret == 0 && ++peer->reads == 1)
 			uio_set_state(UIO_STATE_DONE);
 	}
@@ -349,10 +347,10 @@ UIO_REGISTER_ROLES(uio_traffic_roles)
 
 static const struct uio_case uio_traffic_cases[] = {
 	{ .name = "traffic_no_queue", .flags = UIO_CASE_NVME, .run = case_event,
-		.arg = NVME_AER_INVALID_DB_REGISTER, .queues = UIO_QID_B + 1,
+		.args.arg = NVME_AER_INVALID_DB_REGISTER, .queues = UIO_QID_B + 1,
 		.claim = "after a secondary, a doorbell of no queue raises its event" },
 	{ .name = "traffic_sq_tail", .flags = UIO_CASE_NVME, .run = case_event,
-		.arg = NVME_AER_INVALID_DB_VALUE, .queues = UIO_QID_A,
+		.args.arg = NVME_AER_INVALID_DB_VALUE, .queues = UIO_QID_A,
 		.claim = "after a secondary, an SQ tail beyond the queue raises its event" },
 	{ .name = "traffic_reset", .flags = UIO_CASE_NVME, .run = case_traffic_reset,
 		.queues = UIO_QID_A,

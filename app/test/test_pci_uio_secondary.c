@@ -227,16 +227,14 @@ uio_handle_signals(bool take)
 
 /* Run the secondary of a row. The kernel counts opens of /dev/uioX that no process admits. */
 static void
-uio_run_row(const struct uio_case *c, struct uio_dev *dev)
+uio_run_row(struct uio_dev *dev)
 {
-	const struct uio_spawn_args args = {
-		.option = c->option, .allow = c->allow, .prefix = c->prefix,
-	};
+	const struct uio_case *c = uio_current;
 
 	if (c->flags & UIO_CASE_BESIDE)
 		uio_start(dev, 1, "return", NULL, UIO_STATE_DONE);
-	uio_spawn(dev, 0, c->role, &args);
-	if (c->prefix == NULL)
+	uio_spawn(dev, 0, c->role, &c->args);
+	if (c->args.prefix == NULL)
 		uio_wait_state(0, c->flags & UIO_CASE_FAILS ? UIO_STATE_NOT_ATTACHED :
 				UIO_STATE_DONE);
 	if (c->flags & UIO_CASE_KILL)
@@ -270,6 +268,8 @@ static const struct uio_case uio_release_case = {
 static void
 uio_attempt(const struct uio_case *c, struct uio_dev *dev)
 {
+	bool works;
+
 	if ((c->flags & UIO_CASE_NVME) && dev->unsuitable[0] != '\0')
 		uio_skip("%s", dev->unsuitable);
 	if (dev->ctrl.io_queues < c->queues)
@@ -281,19 +281,21 @@ uio_attempt(const struct uio_case *c, struct uio_dev *dev)
 	if (c->run != NULL)
 		c->run(dev);
 	else
-		uio_run_row(c, dev);
+		uio_run_row(dev);
 	if (dev->mapped)
 		uio_check(dev);
 	uio_reap();
 	if (!dev->mapped && !dev->dead && uio_remap(dev))
 		uio_ready(dev);
-	if (uio_signal_number != 0 || dev->dead ||
-			(uio_look(dev) == 0 && uio_verdict != TEST_FAILED))
+	if (uio_signal_number != 0 || dev->dead)
+		return;
+	works = uio_look(dev) == 0;
+	if (works && uio_verdict != TEST_FAILED)
 		return;
 	if (uio_verdict == TEST_SKIPPED)
 		uio_no_verdict();
 	uio_expect(false, "a device that works after the case, got %s", dev->ctrl.error);
-	printf("# recovering %s\n", dev->ctrl.error);
+	printf("# recovering %s\n", works ? dev->name : dev->ctrl.error);
 	if (uio_recover(dev) != 0)
 		dev->dead = true;
 }
