@@ -87,7 +87,11 @@ nvme_buf(const struct nvme_ctrl *ctrl, unsigned int index)
 			index * NVME_BUF_SIZE);
 }
 
-int
+/*
+ * Find or reserve the memory of a controller. It stays until nvme_ctrl_free(), also when a queue is
+ * no more: a controller that was not told to delete it may still write to it.
+ */
+static int
 nvme_mem_get(struct nvme_ctrl *ctrl)
 {
 	const size_t size = nvme_queue_offset(ctrl, NVME_QUEUES + 1) + NVME_BUFS * NVME_BUF_SIZE;
@@ -382,7 +386,8 @@ nvme_wait(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, const char *what, uint1
 			what, qp->qid, nvme_reg_read(ctrl, NVME_REG_CSTS));
 }
 
-int
+/* Run one command to its completion; it gets the next identifier of the queue. */
+static int
 nvme_command(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, const char *what,
 		struct nvme_sqe *cmd)
 {

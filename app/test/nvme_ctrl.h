@@ -272,12 +272,7 @@ int nvme_fail(struct nvme_ctrl *ctrl, int err, const char *format, ...);
  *   -ENODEV: no device answers; -ENOTSUP: no NVM command set, but the controller can be disabled.
  */
 int nvme_ctrl_init(struct nvme_ctrl *ctrl, const char *name, void *bar, uint32_t time_scale);
-/**
- * Find or reserve the memory of a controller. It stays until nvme_ctrl_free() of a controller of
- * the same name: one that was not told to delete a queue may still write to it.
- */
-int nvme_mem_get(struct nvme_ctrl *ctrl);
-/** Data buffer @p index, below NVME_BUFS; the same in all processes. */
+/** Data buffer @p index, below NVME_BUFS; the same in all processes. A queue pair comes first. */
 struct nvme_mem nvme_buf(const struct nvme_ctrl *ctrl, unsigned int index);
 /** Give back the memory of a controller, which must be disabled: it may not reach it any more. */
 void nvme_ctrl_free(struct nvme_ctrl *ctrl);
@@ -312,16 +307,13 @@ bool nvme_cq_take(struct nvme_qpair *qp, struct nvme_cqe *cqe);
 void nvme_cq_ring(struct nvme_qpair *qp);
 
 /**
- * Run one command to its completion, nvme_ctrl.cqe; it gets the next identifier of the queue.
+ * Wait up to @p ms for the completion of the command with this @p cid; it goes to nvme_ctrl.cqe.
  * @param what
  *   Name of the command, for messages.
  * @return
  *   0; -EIO: completed with an error status; -ETIMEDOUT; -ENODEV: the controller has a fatal
  *   status, is not ready or is gone.
  */
-int nvme_command(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, const char *what,
-		struct nvme_sqe *cmd);
-/** Second half of nvme_command(): wait up to @p ms for the command that has this @p cid. */
 int nvme_wait(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, const char *what, uint16_t cid,
 		uint32_t ms);
 /** 0, or -ENODEV when no command can complete: fatal status, not ready, gone. */
@@ -367,7 +359,7 @@ int nvme_aer_arm(struct nvme_ctrl *ctrl);
  * @param[out] dw0
  *   Dword 0 of the event.
  * @return
- *   -ETIMEDOUT when there is none; others as from nvme_command().
+ *   -ETIMEDOUT when there is none; others as from nvme_wait().
  */
 int nvme_aer_wait(struct nvme_ctrl *ctrl, uint32_t ms, uint32_t *dw0);
 

@@ -290,7 +290,8 @@ uio_start(struct uio_dev *dev, unsigned int slot, const char *role,
 	return uio_spawn(dev, slot, role, args) && uio_wait_state(slot, state);
 }
 
-void
+/* Let a secondary end. */
+static void
 uio_finish(unsigned int slot)
 {
 	/* What was written for the secondary to see, before it goes on. */

@@ -277,8 +277,6 @@ bool uio_expect_output(unsigned int slot, const char *first, const char *second,
 /** Get the shared memory, in a primary. */
 bool uio_shared_reserve(void);
 void uio_shared_free(void);
-/** Let a secondary end. */
-void uio_finish(unsigned int slot);
 /** Send a signal to a secondary that has not ended; a signal handler may call this. */
 void uio_kill(unsigned int slot, int sig);
 /** Wait with traffic; false at the deadline, or when a signal asks the test to end. */
