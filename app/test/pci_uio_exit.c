@@ -270,7 +270,7 @@ case_exit_killed_attaching(struct uio_dev *dev)
 static void
 case_exit_two_devices(struct uio_dev *dev)
 {
-	struct uio_dev *other = &uio_devices[dev == uio_devices];
+	struct uio_dev *other = dev == uio_devices ? dev + 1 : uio_devices;
 	char option[64];
 	const struct uio_spawn_args args = { .option = option };
 
