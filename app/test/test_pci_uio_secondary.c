@@ -59,9 +59,6 @@ static union {
 } uio_suites[UIO_DEVICES_MAX + 2];
 
 static TAILQ_HEAD(, uio_case_table) uio_tables = TAILQ_HEAD_INITIALIZER(uio_tables);
-#define UIO_FOREACH_CASE(c, table) \
-	TAILQ_FOREACH(table, &uio_tables, next) \
-		for (c = table->cases; c < table->cases + table->cases_nb; c++)
 
 static int uio_verdict; /* TEST_SUCCESS: none yet */
 static char uio_why[640];
@@ -392,16 +389,20 @@ uio_run_all(void)
 		suite = parts[d] = &uio_suites[d + 1].suite;
 		d++;
 		suite->suite_name = dev->name;
-		UIO_FOREACH_CASE(c, table) {
-			if (uio_case_is_wanted(c, dev))
-				uio_add_case(suite, c, dev);
+		TAILQ_FOREACH(table, &uio_tables, next) {
+			for (c = table->cases; c < table->cases + table->cases_nb; c++) {
+				if (uio_case_is_wanted(c, dev))
+					uio_add_case(suite, c, dev);
+			}
 		}
 	}
 	if (uio_items_nb == 0) {
 		printf("# no case has \"%s\" in its name or claim; names are:\n",
 				uio_settings.cases);
-		UIO_FOREACH_CASE(c, table)
-			printf("#   %-22s %s\n", c->name, c->claim);
+		TAILQ_FOREACH(table, &uio_tables, next) {
+			for (c = table->cases; c < table->cases + table->cases_nb; c++)
+				printf("#   %-22s %s\n", c->name, c->claim);
+		}
 		return TEST_FAILED;
 	}
 	suite = parts[d] = &uio_suites[d + 1].suite;
