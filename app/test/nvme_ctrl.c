@@ -18,8 +18,6 @@
 
 /* Deadline of a command: an emulated controller shares its CPU with this program. */
 #define NVME_COMMAND_MS 5000
-/* I/O queue pairs to ask for: the most that one test uses at a time, and some to spare. */
-#define NVME_QUEUES_WANTED 8
 /* Least bytes of a namespace: room for each block that a test reads. */
 #define NVME_MIN_SIZE (256u << 10)
 /* Bytes of an Error Information log entry (5.14.1.1). */
@@ -67,76 +65,66 @@ nvme_doorbell(const struct nvme_ctrl *ctrl, uint16_t qid, enum nvme_doorbell whi
 	return NVME_REG_DBS + (2 * (uint32_t)qid + which) * stride;
 }
 
-int
-nvme_mem_get(struct nvme_ctrl *ctrl, struct nvme_mem *mem, const char *kind, uint16_t id,
-		size_t size)
+/* The memzone has two pages for each queue pair, and the buffers after them. */
+static size_t
+nvme_queue_offset(const struct nvme_ctrl *ctrl, uint16_t qid)
 {
-	char name[RTE_MEMZONE_NAMESIZE];
-	bool found;
-	size_t i;
+	return qid * 2 * (size_t)ctrl->page_size;
+}
 
-	snprintf(name, sizeof(name), "%s_%s_%u", kind, ctrl->name, id);
-	mem->mz = rte_memzone_lookup(name);
-	found = mem->mz != NULL;
-	if (!found && rte_eal_process_type() == RTE_PROC_PRIMARY)
-		mem->mz = rte_memzone_reserve_aligned(name, size, SOCKET_ID_ANY,
-				RTE_MEMZONE_IOVA_CONTIG, ctrl->page_size);
-	if (mem->mz == NULL || mem->mz->len < size)
-		return nvme_fail(ctrl, -ENOMEM, "memzone %s of %zu bytes: %s", name, size,
-				mem->mz != NULL ? "is smaller" : rte_strerror(rte_errno));
+static struct nvme_mem
+nvme_mem_at(const struct nvme_ctrl *ctrl, size_t offset)
+{
+	struct nvme_mem mem = { RTE_PTR_ADD(ctrl->mz->addr, offset), ctrl->mz->iova + offset };
 
-	mem->addr = mem->mz->addr;
-	mem->iova = mem->mz->iova;
-	if (found)
-		return 0;
-	memset(mem->addr, 0, size);
-	for (i = 0; i < RTE_DIM(ctrl->owned) && mem->iova != RTE_BAD_IOVA; i++) {
-		if (ctrl->owned[i].mz == NULL) {
-			ctrl->owned[i] = *mem;
-			return 0;
-		}
-	}
-	rte_memzone_free(mem->mz);
-	return nvme_fail(ctrl, -ENOSPC, "memzone %s: physical address not known, or too many "
-			"already", name);
+	return mem;
 }
 
 struct nvme_mem
-nvme_mem_part(const struct nvme_mem *mem, unsigned int index)
+nvme_buf(const struct nvme_ctrl *ctrl, unsigned int index)
 {
-	const size_t offset = index * (size_t)NVME_BUF_SIZE;
-	struct nvme_mem part = { mem->mz, RTE_PTR_ADD(mem->addr, offset), mem->iova + offset };
+	return nvme_mem_at(ctrl, nvme_queue_offset(ctrl, NVME_QUEUES + 1) +
+			index * NVME_BUF_SIZE);
+}
 
-	return part;
+/*
+ * Find or reserve the memory of a controller. It stays until nvme_ctrl_free(), also when a queue is
+ * no more: a controller that was not told to delete it may still write to it.
+ */
+static int
+nvme_mem_get(struct nvme_ctrl *ctrl)
+{
+	const size_t size = nvme_queue_offset(ctrl, NVME_QUEUES + 1) + NVME_BUFS * NVME_BUF_SIZE;
+	char name[RTE_MEMZONE_NAMESIZE];
+
+	if (ctrl->mz != NULL)
+		return 0;
+	snprintf(name, sizeof(name), "nvme_%s", ctrl->name);
+	ctrl->mz = rte_memzone_lookup(name);
+	if (ctrl->mz == NULL && rte_eal_process_type() == RTE_PROC_PRIMARY)
+		ctrl->mz = rte_memzone_reserve_aligned(name, size, SOCKET_ID_ANY,
+				RTE_MEMZONE_IOVA_CONTIG, ctrl->page_size);
+	if (ctrl->mz == NULL || ctrl->mz->iova == RTE_BAD_IOVA)
+		return nvme_fail(ctrl, -ENOMEM, "memzone %s of %zu bytes: %s", name, size,
+				ctrl->mz != NULL ? "physical address not known" :
+				rte_strerror(rte_errno));
+	ctrl->buf = nvme_buf(ctrl, 0);
+
+	return 0;
 }
 
 void
 nvme_ctrl_free(struct nvme_ctrl *ctrl)
 {
-	size_t i;
-
-	for (i = 0; i < RTE_DIM(ctrl->owned); i++) {
-		if (ctrl->owned[i].mz != NULL)
-			rte_memzone_free(ctrl->owned[i].mz);
-		ctrl->owned[i].mz = NULL;
-	}
-}
-
-/* Longest time to become ready or not ready, in ms (3.1.1; CRTO of 2.0 may tell more). */
-static uint32_t
-nvme_ready_timeout_ms(const struct nvme_ctrl *ctrl)
-{
-	uint32_t to = NVME_GET(ctrl->cap, NVME_CAP_TO);
-
-	if (NVME_GET(ctrl->cap, NVME_CAP_CRMS) != 0)
-		to = RTE_MAX(to, nvme_reg_read(ctrl, NVME_REG_CRTO) & 0xffff);
-	/* One unit more than announced: 0 is a legal value, and it is rounded down. */
-	return (to + 1) * 500;
+	rte_memzone_free(ctrl->mz);
+	ctrl->mz = NULL;
 }
 
 int
 nvme_ctrl_init(struct nvme_ctrl *ctrl, const char *name, void *bar, uint32_t time_scale)
 {
+	uint32_t to;
+
 	memset(ctrl, 0, sizeof(*ctrl));
 	ctrl->name = name;
 	ctrl->bar = bar;
@@ -150,7 +138,11 @@ nvme_ctrl_init(struct nvme_ctrl *ctrl, const char *name, void *bar, uint32_t tim
 	ctrl->version = nvme_reg_read(ctrl, NVME_REG_VS);
 	ctrl->page_size = 1u << (12 + NVME_GET(ctrl->cap, NVME_CAP_MPSMIN));
 	ctrl->command_ms = NVME_COMMAND_MS * time_scale;
-	ctrl->ready_ms = RTE_MAX(nvme_ready_timeout_ms(ctrl) * time_scale, ctrl->command_ms);
+	to = NVME_GET(ctrl->cap, NVME_CAP_TO);
+	if (NVME_GET(ctrl->cap, NVME_CAP_CRMS) != 0)
+		to = RTE_MAX(to, nvme_reg_read(ctrl, NVME_REG_CRTO) & 0xffff);
+	/* One unit more than announced: 0 is a legal value, and it is rounded down. */
+	ctrl->ready_ms = RTE_MAX((to + 1) * 500 * time_scale, ctrl->command_ms);
 	ctrl->shutdown_ms = ctrl->ready_ms;
 	if ((ctrl->cap & NVME_CAP_CSS_NVM) == 0)
 		return nvme_fail(ctrl, -ENOTSUP, "no NVM command set: CAP 0x%016" PRIx64,
@@ -207,13 +199,14 @@ int
 nvme_qpair_init(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, uint16_t qid)
 {
 	const uint32_t max = NVME_GET(ctrl->cap, NVME_CAP_MQES) + 1;
-	int ret;
+	int ret = nvme_mem_get(ctrl);
 
-	memset(qp, 0, sizeof(*qp));
-	ret = nvme_mem_get(ctrl, &qp->mem, "nvme_qp", qid, 2 * (size_t)ctrl->page_size);
+	if (ret == 0 && qid > NVME_QUEUES)
+		ret = nvme_fail(ctrl, -EINVAL, "no memory for queue %u", qid);
 	if (ret != 0)
 		return ret;
-
+	memset(qp, 0, sizeof(*qp));
+	qp->mem = nvme_mem_at(ctrl, nvme_queue_offset(ctrl, qid));
 	qp->qid = qid;
 	qp->size = RTE_MIN(max, (uint32_t)NVME_QUEUE_SIZE);
 	/* The controller starts with phase 1 in a completion queue that reads as zeroes. */
@@ -236,7 +229,7 @@ nvme_enable(struct nvme_ctrl *ctrl)
 	ret = nvme_qpair_init(ctrl, qp, 0);
 	if (ret != 0)
 		return ret;
-	memset(qp->mem.addr, 0, qp->mem.mz->len);
+	memset(qp->mem.addr, 0, 2 * (size_t)ctrl->page_size);
 	ctrl->aer_armed = false;
 	ctrl->event_arrived = false;
 
@@ -259,25 +252,17 @@ int
 nvme_shutdown(struct nvme_ctrl *ctrl)
 {
 	uint32_t cc = nvme_reg_read(ctrl, NVME_REG_CC);
-	char error[sizeof(ctrl->error)];
-	int ret;
 
 	if (cc == NVME_REG_GONE)
 		return nvme_fail(ctrl, -ENODEV, "gone: CC reads as ones");
 	nvme_reg_write(ctrl, NVME_REG_CC, (cc & ~NVME_CC_SHN) |
 			NVME_SET(NVME_CC_SHN_NORMAL, NVME_CC_SHN));
-	ret = nvme_wait_csts(ctrl, NVME_CSTS_SHST,
-			NVME_SET(NVME_CSTS_SHST_COMPLETE, NVME_CSTS_SHST), true,
-			ctrl->shutdown_ms, "SHST complete after CC.SHN normal");
-	if (ret == 0)
-		return nvme_disable(ctrl);
-
 	/* VMware's controller never completes a shutdown. It must stop nevertheless. */
-	memcpy(error, ctrl->error, sizeof(error));
-	ret = nvme_disable(ctrl);
-	if (ret == 0)
-		printf("# %s: disabled instead\n", error);
-	return ret;
+	if (nvme_wait_csts(ctrl, NVME_CSTS_SHST,
+			NVME_SET(NVME_CSTS_SHST_COMPLETE, NVME_CSTS_SHST), true,
+			ctrl->shutdown_ms, "SHST complete after CC.SHN normal") != 0)
+		printf("# %s: disabling it instead\n", ctrl->error);
+	return nvme_disable(ctrl);
 }
 
 /* Index after one in a queue. */
@@ -358,13 +343,14 @@ nvme_check_alive(struct nvme_ctrl *ctrl, const char *what)
 	return 0;
 }
 
-/* Wait for a completion. An event that arrives meanwhile is kept for nvme_aer_wait(). */
-static int
-nvme_wait_ms(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, const char *what, uint16_t cid,
-		uint32_t ms, struct nvme_cqe *cqe)
+/* An event that arrives meanwhile is kept for nvme_aer_wait(). */
+int
+nvme_wait(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, const char *what, uint16_t cid,
+		uint32_t ms)
 {
 	uint64_t deadline = nvme_deadline(ms);
 	uint64_t look_at_status = nvme_deadline(1);
+	struct nvme_cqe *cqe = &ctrl->cqe;
 	bool expired;
 	int ret;
 
@@ -400,18 +386,10 @@ nvme_wait_ms(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, const char *what, ui
 			what, qp->qid, nvme_reg_read(ctrl, NVME_REG_CSTS));
 }
 
-int
-nvme_wait(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, const char *what, uint16_t cid,
-		struct nvme_cqe *cqe)
-{
-	struct nvme_cqe unused;
-
-	return nvme_wait_ms(ctrl, qp, what, cid, ctrl->command_ms, cqe != NULL ? cqe : &unused);
-}
-
-int
+/* Run one command to its completion; it gets the next identifier of the queue. */
+static int
 nvme_command(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, const char *what,
-		struct nvme_sqe *cmd, struct nvme_cqe *cqe)
+		struct nvme_sqe *cmd)
 {
 	int ret;
 
@@ -422,7 +400,7 @@ nvme_command(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, const char *what,
 	qp->next_cid = (qp->next_cid + 1) % NVME_AER_CID;
 	nvme_sq_ring(qp);
 
-	return nvme_wait(ctrl, qp, what, cmd->cid, cqe);
+	return nvme_wait(ctrl, qp, what, cmd->cid, ctrl->command_ms);
 }
 
 int
@@ -436,64 +414,42 @@ nvme_identify(struct nvme_ctrl *ctrl, enum nvme_cns cns, uint32_t nsid)
 	};
 
 	memset(ctrl->buf.addr, 0, NVME_BUF_SIZE);
-	return nvme_command(ctrl, &ctrl->admin, "Identify", &cmd, NULL);
+	return nvme_command(ctrl, &ctrl->admin, "Identify", &cmd);
 }
 
-/* The number of namespaces goes to nn. */
+/* Identify the controller, then the first namespace that is active. */
 static int
-nvme_identify_ctrl(struct nvme_ctrl *ctrl, uint32_t *nn)
+nvme_identify_all(struct nvme_ctrl *ctrl)
 {
 	const struct nvme_id_ctrl *id = ctrl->buf.addr;
-	size_t len = sizeof(id->mn);
+	const struct nvme_id_ns *ns = ctrl->buf.addr;
+	const struct nvme_lbaf *format;
+	uint32_t last;
 	int ret;
 
 	ret = nvme_identify(ctrl, NVME_CNS_CONTROLLER, 0);
 	if (ret != 0)
 		return ret;
-
-	while (len > 0 && id->mn[len - 1] == ' ')
-		len--;
-	memcpy(ctrl->model, id->mn, len);
-	ctrl->model[len] = '\0';
 	ctrl->shutdown_ms = RTE_MAX(ctrl->ready_ms, rte_le_to_cpu_32(id->rtd3e) / 1000);
-	*nn = rte_le_to_cpu_32(id->nn);
-
-	return 0;
-}
-
-/* Identify the first namespace that is active; its data are in ctrl->buf. */
-static int
-nvme_find_namespace(struct nvme_ctrl *ctrl, uint32_t nn)
-{
-	const struct nvme_id_ns *ns = ctrl->buf.addr;
-	int ret;
 
 	/* A list of the active ones came with 1.1. Before, an inactive one has no blocks. */
+	ctrl->nsid = 1;
+	last = rte_le_to_cpu_32(id->nn);
 	if (ctrl->version >= NVME_VERSION(1, 1)) {
 		ret = nvme_identify(ctrl, NVME_CNS_ACTIVE_NAMESPACES, 0);
-		ctrl->nsid = rte_le_to_cpu_32(*(const uint32_t *)ctrl->buf.addr);
-		if (ret != 0 || ctrl->nsid == 0)
-			return ret != 0 ? ret : nvme_fail(ctrl, -ENOTSUP, "no active namespace");
-		return nvme_identify(ctrl, NVME_CNS_NAMESPACE, ctrl->nsid);
+		last = rte_le_to_cpu_32(*(const uint32_t *)ctrl->buf.addr);
+		ctrl->nsid = RTE_MAX(last, ctrl->nsid);
 	}
-	for (ctrl->nsid = 1; ctrl->nsid <= nn; ctrl->nsid++) {
+	for (; ret == 0 && ctrl->nsid <= last; ctrl->nsid++) {
 		ret = nvme_identify(ctrl, NVME_CNS_NAMESPACE, ctrl->nsid);
-		if (ret != 0 || ns->nsze != 0)
-			return ret;
+		if (ns->nsze != 0)
+			break;
 	}
-	return nvme_fail(ctrl, -ENOTSUP, "none of %u namespaces is active", nn);
-}
-
-static int
-nvme_identify_ns(struct nvme_ctrl *ctrl, uint32_t nn)
-{
-	const struct nvme_id_ns *ns = ctrl->buf.addr;
-	const struct nvme_lbaf *format;
-	int ret;
-
-	ret = nvme_find_namespace(ctrl, nn);
 	if (ret != 0)
 		return ret;
+	if (ctrl->nsid > last)
+		return nvme_fail(ctrl, -ENOTSUP, "no active namespace");
+
 	format = &ns->lbaf[(ns->flbas & 0xf) | (ns->flbas >> 1 & 0x30)];
 	if (format->ms != 0 || format->lbads < 9 || format->lbads > 12)
 		return nvme_fail(ctrl, -ENOTSUP, "namespace %u has blocks of 2^%u bytes and %u of "
@@ -514,25 +470,19 @@ nvme_bring_up(struct nvme_ctrl *ctrl)
 	struct nvme_sqe cmd = {
 		.opc = NVME_ADMIN_SET_FEATURES,
 		.cdw10 = 0x07, /* Number of Queues */
-		.cdw11 = NVME_SET(NVME_QUEUES_WANTED - 1u, NVME_SQ_PART) |
-			NVME_SET(NVME_QUEUES_WANTED - 1u, NVME_CQ_PART),
+		.cdw11 = NVME_SET(NVME_QUEUES - 1u, NVME_SQ_PART) |
+			NVME_SET(NVME_QUEUES - 1u, NVME_CQ_PART),
 	};
-	struct nvme_cqe cqe;
-	uint32_t nn = 0;
 	int ret;
 
-	ret = nvme_mem_get(ctrl, &ctrl->buf, "nvme_buf", 0, NVME_BUF_SIZE);
+	ret = nvme_enable(ctrl);
 	if (ret == 0)
-		ret = nvme_enable(ctrl);
+		ret = nvme_identify_all(ctrl);
 	if (ret == 0)
-		ret = nvme_identify_ctrl(ctrl, &nn);
+		ret = nvme_command(ctrl, &ctrl->admin, "Set Features (queues)", &cmd);
 	if (ret == 0)
-		ret = nvme_identify_ns(ctrl, nn);
-	if (ret == 0)
-		ret = nvme_command(ctrl, &ctrl->admin, "Set Features (queues)", &cmd, &cqe);
-	if (ret == 0)
-		ctrl->io_queues = RTE_MIN(NVME_GET(cqe.dw0, NVME_SQ_PART),
-				NVME_GET(cqe.dw0, NVME_CQ_PART)) + 1;
+		ctrl->io_queues = RTE_MIN(NVME_GET(ctrl->cqe.dw0, NVME_SQ_PART),
+				NVME_GET(ctrl->cqe.dw0, NVME_CQ_PART)) + 1;
 
 	return ret;
 }
@@ -547,19 +497,19 @@ nvme_qpair_create(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, uint16_t qid)
 	if (ret != 0)
 		return ret;
 	/* What an earlier queue of this number left there would carry a stale phase tag. */
-	memset(qp->mem.addr, 0, qp->mem.mz->len);
+	memset(qp->mem.addr, 0, 2 * (size_t)ctrl->page_size);
 
 	cmd.prp1 = qp->mem.iova + ctrl->page_size;
 	cmd.cdw10 = NVME_SET(qid, NVME_CDW10_QID) | NVME_SET(qp->size - 1u, NVME_CDW10_QSIZE);
 	cmd.cdw11 = NVME_CDW11_PC;
-	ret = nvme_command(ctrl, &ctrl->admin, "Create I/O Completion Queue", &cmd, NULL);
+	ret = nvme_command(ctrl, &ctrl->admin, "Create I/O Completion Queue", &cmd);
 	if (ret != 0)
 		return ret;
 
 	cmd.opc = NVME_ADMIN_CREATE_SQ;
 	cmd.prp1 = qp->mem.iova;
 	cmd.cdw11 |= NVME_SET((uint32_t)qid, NVME_CDW11_CQID);
-	return nvme_command(ctrl, &ctrl->admin, "Create I/O Submission Queue", &cmd, NULL);
+	return nvme_command(ctrl, &ctrl->admin, "Create I/O Submission Queue", &cmd);
 }
 
 int
@@ -569,22 +519,22 @@ nvme_qpair_delete(struct nvme_ctrl *ctrl, struct nvme_qpair *qp)
 	int ret;
 
 	/* A completion queue cannot go before the submission queues that use it. */
-	ret = nvme_command(ctrl, &ctrl->admin, "Delete I/O Submission Queue", &cmd, NULL);
+	ret = nvme_command(ctrl, &ctrl->admin, "Delete I/O Submission Queue", &cmd);
 	if (ret != 0)
 		return ret;
 	cmd.opc = NVME_ADMIN_DELETE_CQ;
 
-	return nvme_command(ctrl, &ctrl->admin, "Delete I/O Completion Queue", &cmd, NULL);
+	return nvme_command(ctrl, &ctrl->admin, "Delete I/O Completion Queue", &cmd);
 }
 
 struct nvme_sqe
-nvme_read_prepare(const struct nvme_ctrl *ctrl, uint64_t lba, const struct nvme_mem *buf)
+nvme_read_prepare(const struct nvme_ctrl *ctrl, uint64_t lba, unsigned int buf)
 {
 	const struct nvme_sqe cmd = {
 		.opc = NVME_NVM_READ,
 		.nsid = ctrl->nsid,
 		/* One page at most, as NVME_BUF_SIZE is the smallest page: no second PRP. */
-		.prp1 = buf->iova,
+		.prp1 = nvme_buf(ctrl, buf).iova,
 		.cdw10 = (uint32_t)lba,
 		.cdw11 = (uint32_t)(lba >> 32),
 		.cdw12 = nvme_io_blocks(ctrl) - 1,
@@ -594,11 +544,44 @@ nvme_read_prepare(const struct nvme_ctrl *ctrl, uint64_t lba, const struct nvme_
 }
 
 int
-nvme_read(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, uint64_t lba, const struct nvme_mem *buf)
+nvme_read(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, uint64_t lba, unsigned int buf)
 {
 	struct nvme_sqe cmd = nvme_read_prepare(ctrl, lba, buf);
 
-	return nvme_command(ctrl, qp, "Read", &cmd, NULL);
+	return nvme_command(ctrl, qp, "Read", &cmd);
+}
+
+void
+nvme_spoil(const struct nvme_ctrl *ctrl, unsigned int buf, unsigned int expected)
+{
+	const uint8_t *right = nvme_buf(ctrl, expected).addr;
+
+	memset(nvme_buf(ctrl, buf).addr, ~right[0], NVME_BUF_SIZE);
+}
+
+int
+nvme_compare(struct nvme_ctrl *ctrl, uint64_t lba, unsigned int buf, unsigned int expected)
+{
+	const uint8_t *data = nvme_buf(ctrl, buf).addr, *right = nvme_buf(ctrl, expected).addr;
+	size_t i = 0;
+
+	if (memcmp(data, right, NVME_BUF_SIZE) == 0)
+		return 0;
+	while (data[i] == right[i])
+		i++;
+	return nvme_fail(ctrl, -EILSEQ, "block %" PRIu64 ": byte %zu is %02xh, not %02xh", lba, i,
+			data[i], right[i]);
+}
+
+int
+nvme_read_expected(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, uint64_t lba,
+		unsigned int buf, unsigned int expected)
+{
+	int ret;
+
+	nvme_spoil(ctrl, buf, expected);
+	ret = nvme_read(ctrl, qp, lba, buf);
+	return ret == 0 ? nvme_compare(ctrl, lba, buf, expected) : ret;
 }
 
 int
@@ -625,11 +608,10 @@ nvme_aer_wait(struct nvme_ctrl *ctrl, uint32_t ms, uint32_t *dw0)
 		/* the number of dwords, 0's based, above the log page */
 		.cdw10 = (NVME_ERROR_ENTRY_SIZE / sizeof(uint32_t) - 1) << 16,
 	};
-	struct nvme_cqe cqe;
 	int ret = 0;
 
 	if (!ctrl->event_arrived)
-		ret = nvme_wait_ms(ctrl, &ctrl->admin, "an event", NVME_AER_CID, ms, &cqe);
+		ret = nvme_wait(ctrl, &ctrl->admin, "an event", NVME_AER_CID, ms);
 	ctrl->event_arrived = false;
 	if (ret == 0 && NVME_GET(ctrl->event.dw3, NVME_CQE_STATUS) != 0)
 		ret = nvme_fail(ctrl, -EIO, "event request: status %03xh",
@@ -639,5 +621,5 @@ nvme_aer_wait(struct nvme_ctrl *ctrl, uint32_t ms, uint32_t *dw0)
 	*dw0 = ctrl->event.dw0;
 	cmd.cdw10 |= NVME_GET(*dw0, NVME_AER_LID);
 
-	return nvme_command(ctrl, &ctrl->admin, "Get Log Page", &cmd, NULL);
+	return nvme_command(ctrl, &ctrl->admin, "Get Log Page", &cmd);
 }

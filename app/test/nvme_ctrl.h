@@ -9,9 +9,9 @@
  * @file
  * A polled NVMe controller as small verbs, so that a test may break one of them on purpose.
  *
- * Not a driver: one namespace, one thread, no retry, and no Write. Queues and buffers are memzones;
- * IOVA must be physical addresses. A secondary process finds the memory of a queue pair by its
- * memzone and rings through its own mapping of BAR 0.
+ * Not a driver: one namespace, one thread, no retry, and no Write. All queues and buffers are in
+ * one memzone; IOVA must be physical addresses. A secondary process finds that memzone by the name
+ * of the controller, and rings through its own mapping of BAR 0.
  *
  * Each verb returns 0 or a negative errno. When it fails, nvme_ctrl.error says on which device,
  * doing what, and why. No verb waits without a deadline, and none writes to a controller whose
@@ -154,9 +154,7 @@ static_assert(sizeof(struct nvme_cqe) == 16, "a completion queue entry is 16 byt
 
 /** Identify Controller data (5.15.2.2), the fields that the test looks at. */
 struct nvme_id_ctrl {
-	uint8_t rsvd0[24];
-	char mn[40];       /**< Model Number, padded with spaces */
-	uint8_t rsvd64[24];
+	uint8_t rsvd0[88];
 	uint32_t rtd3e;    /**< RTD3 Entry Latency, in microseconds; bounds a shutdown */
 	uint8_t rsvd92[424];
 	uint32_t nn;       /**< Number of Namespaces: the highest identifier */
@@ -193,14 +191,17 @@ enum nvme_doorbell {
 
 /** Entries of each queue that the verbs make, unless the controller allows fewer. */
 #define NVME_QUEUE_SIZE 32
-/** Bytes of a data buffer; also of one read or write. */
+/** I/O queue pairs to ask for, and their highest identifier. */
+#define NVME_QUEUES 8
+/** Bytes of a data buffer, and of a read. */
 #define NVME_BUF_SIZE 4096
+/** Data buffers of a controller; the verbs use the first, all others are free to use. */
+#define NVME_BUFS 64
 /** Command identifier of the Asynchronous Event Request; those of other commands are lower. */
 #define NVME_AER_CID 0xff00
 
 /** Memory that the controller can reach. */
 struct nvme_mem {
-	const struct rte_memzone *mz;
 	void *addr;
 	rte_iova_t iova;
 };
@@ -232,14 +233,14 @@ struct nvme_ctrl {
 	uint32_t command_ms;        /**< deadline of a command */
 	uint32_t shutdown_ms;       /**< deadline of a shutdown: RTD3E, or ready_ms if longer */
 	uint32_t settle_ms;         /**< no register may be read so long after CC.EN 0; a quirk */
-	struct nvme_qpair admin;
+	const struct rte_memzone *mz;
 	struct nvme_mem buf;        /**< data of admin commands */
+	struct nvme_qpair admin;
+	struct nvme_cqe cqe;        /**< last completion that nvme_wait() has taken */
 	uint32_t nsid;              /**< first active namespace */
 	uint32_t block_size;
 	uint64_t blocks;            /**< of the namespace */
 	uint16_t io_queues;         /**< I/O queue pairs that the controller granted */
-	char model[41];
-	struct nvme_mem owned[16];  /**< what nvme_ctrl_free() gives back */
 	bool aer_armed;             /**< an Asynchronous Event Request has not completed */
 	bool event_arrived;         /**< event is set, and nvme_aer_wait() has not returned it */
 	struct nvme_cqe event;
@@ -271,6 +272,8 @@ int nvme_fail(struct nvme_ctrl *ctrl, int err, const char *format, ...);
  *   -ENODEV: no device answers; -ENOTSUP: no NVM command set, but the controller can be disabled.
  */
 int nvme_ctrl_init(struct nvme_ctrl *ctrl, const char *name, void *bar, uint32_t time_scale);
+/** Data buffer @p index, below NVME_BUFS; the same in all processes. A queue pair comes first. */
+struct nvme_mem nvme_buf(const struct nvme_ctrl *ctrl, unsigned int index);
 /** Give back the memory of a controller, which must be disabled: it may not reach it any more. */
 void nvme_ctrl_free(struct nvme_ctrl *ctrl);
 
@@ -304,20 +307,15 @@ bool nvme_cq_take(struct nvme_qpair *qp, struct nvme_cqe *cqe);
 void nvme_cq_ring(struct nvme_qpair *qp);
 
 /**
- * Run one command to its completion; it gets the next identifier of the queue.
+ * Wait up to @p ms for the completion of the command with this @p cid; it goes to nvme_ctrl.cqe.
  * @param what
  *   Name of the command, for messages.
- * @param[out] cqe
- *   The completion, or NULL.
  * @return
- *   0; -EIO: completed with an error status, which is in cqe; -ETIMEDOUT; -ENODEV: the controller
- *   has a fatal status, is not ready or is gone.
+ *   0; -EIO: completed with an error status; -ETIMEDOUT; -ENODEV: the controller has a fatal
+ *   status, is not ready or is gone.
  */
-int nvme_command(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, const char *what,
-		struct nvme_sqe *cmd, struct nvme_cqe *cqe);
-/** Second half of nvme_command(): wait for the command that has this @p cid. */
 int nvme_wait(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, const char *what, uint16_t cid,
-		struct nvme_cqe *cqe);
+		uint32_t ms);
 /** 0, or -ENODEV when no command can complete: fatal status, not ready, gone. */
 int nvme_check_alive(struct nvme_ctrl *ctrl, const char *what);
 
@@ -325,23 +323,13 @@ int nvme_check_alive(struct nvme_ctrl *ctrl, const char *what);
 int nvme_identify(struct nvme_ctrl *ctrl, enum nvme_cns cns, uint32_t nsid);
 
 /**
- * Set up the host's side of a new queue pair, over memory that nvme_mem_get() finds or makes.
- * In a secondary this is all it takes to use a queue pair that the primary created for it.
+ * Set up the host's side of a new queue pair. In a secondary this is all it takes to use a queue
+ * pair that the primary created for it.
  */
 int nvme_qpair_init(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, uint16_t qid);
-/**
- * Create an I/O queue pair, polled: without interrupts. After a failure, reset the controller.
- * Its memzone stays reserved until nvme_ctrl_free() of a controller of the same name, because
- * a controller that was not told to delete the queue may still write to it.
- */
+/** Create an I/O queue pair, polled: without interrupts. After a failure, reset the controller. */
 int nvme_qpair_create(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, uint16_t qid);
 int nvme_qpair_delete(struct nvme_ctrl *ctrl, struct nvme_qpair *qp);
-
-/** Memory for data, zeroed; a secondary that asks by the same name and id finds the same. */
-int nvme_mem_get(struct nvme_ctrl *ctrl, struct nvme_mem *mem, const char *kind, uint16_t id,
-		size_t size);
-/** Buffer @p index of those that a longer memory is made of. */
-struct nvme_mem nvme_mem_part(const struct nvme_mem *mem, unsigned int index);
 
 /** Blocks in NVME_BUF_SIZE bytes. */
 static inline uint32_t
@@ -350,11 +338,16 @@ nvme_io_blocks(const struct nvme_ctrl *ctrl)
 	return NVME_BUF_SIZE / ctrl->block_size;
 }
 
-/** Read NVME_BUF_SIZE bytes from block @p lba on. */
-struct nvme_sqe nvme_read_prepare(const struct nvme_ctrl *ctrl, uint64_t lba,
-		const struct nvme_mem *buf);
-int nvme_read(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, uint64_t lba,
-		const struct nvme_mem *buf);
+/** Read NVME_BUF_SIZE bytes from block @p lba on into a buffer. */
+struct nvme_sqe nvme_read_prepare(const struct nvme_ctrl *ctrl, uint64_t lba, unsigned int buf);
+int nvme_read(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, uint64_t lba, unsigned int buf);
+/** Make a buffer differ from the data of the next Read: one that transfers nothing must fail. */
+void nvme_spoil(const struct nvme_ctrl *ctrl, unsigned int buf, unsigned int expected);
+/** 0, or -EILSEQ when a Read of @p lba has placed other data in a buffer than those expected. */
+int nvme_compare(struct nvme_ctrl *ctrl, uint64_t lba, unsigned int buf, unsigned int expected);
+/** nvme_spoil(), nvme_read(), nvme_compare(). */
+int nvme_read_expected(struct nvme_ctrl *ctrl, struct nvme_qpair *qp, uint64_t lba,
+		unsigned int buf, unsigned int expected);
 
 /**
  * Arm an Asynchronous Event Request, unless one is, and make sure that the controller has fetched
@@ -366,7 +359,7 @@ int nvme_aer_arm(struct nvme_ctrl *ctrl);
  * @param[out] dw0
  *   Dword 0 of the event.
  * @return
- *   -ETIMEDOUT when there is none; others as from nvme_command().
+ *   -ETIMEDOUT when there is none; others as from nvme_wait().
  */
 int nvme_aer_wait(struct nvme_ctrl *ctrl, uint32_t ms, uint32_t *dw0);
 

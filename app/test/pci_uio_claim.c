@@ -329,7 +329,7 @@ case_claim_port(struct uio_dev *dev)
 	if (!uio_unmap(dev))
 		return;
 	if (uio_expect(rte_pci_ioport_map(dev->pci, uio_first_bar(dev->pci), &port) == 0,
-			"rte_pci_ioport_map to work", "an error")) {
+			"rte_pci_ioport_map to work, got an error")) {
 		expect_refused(dev, 0, getpid());
 		rte_pci_ioport_unmap(&port);
 	}
@@ -354,11 +354,11 @@ race(struct uio_dev *dev)
 		else
 			uio_wait_end(slot, SECOND_REFUSED);
 	}
-	uio_expect(winners == 1, "one second primary to get the device", "%u", winners);
+	uio_expect(winners == 1, "one second primary to get the device, got %u", winners);
 	/* The winner still runs, all others have ended. */
 	command = uio_command_sysfs(dev->name);
 	uio_expect(command >= 0 && (command & RTE_PCI_COMMAND_MASTER),
-			"COMMAND with bus master set", "COMMAND 0x%04x: bus master is lost",
+			"COMMAND with bus master set, got COMMAND 0x%04x: bus master is lost",
 			command);
 	uio_reap();
 }

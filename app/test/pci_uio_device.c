@@ -4,10 +4,9 @@
 
 /* The driver, which devices it takes, and their files. */
 
-#include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,6 +61,9 @@ static const struct rte_pci_id uio_emulated_ids[] = {
 	{ .vendor_id = 0 },
 };
 
+struct uio_dev uio_devices[UIO_DEVICES_MAX];
+unsigned int uio_devices_nb;
+
 static bool (*uio_accept)(struct rte_pci_device *pci);
 int uio_remove_answer;
 
@@ -101,6 +103,7 @@ void
 uio_driver_unregister(void)
 {
 	rte_pci_unregister(&uio_driver);
+	uio_remove_answer = 0;
 }
 
 static bool
@@ -171,55 +174,42 @@ uio_sysfs_reset(const char *device)
 	return len == 1 ? 0 : -1;
 }
 
-/* /dev/uioX of the device; -1 when it has none. */
-static int
-uio_dev_path(const char *device, char *path, size_t size)
+/* /dev/uioX of the device, or empty when it has none. */
+static void
+uio_find_path(const char *device, char *path, size_t size)
 {
-	char dirname[PATH_MAX];
-	struct dirent *entry;
-	int ret = -1;
-	DIR *dir;
+	char pattern[PATH_MAX];
+	glob_t found;
 
-	uio_sysfs_path(device, "uio", dirname, sizeof(dirname));
-	dir = opendir(dirname);
-	if (dir == NULL)
-		return -1;
-	while (ret != 0 && (entry = readdir(dir)) != NULL) {
-		if (strncmp(entry->d_name, "uio", 3) == 0 &&
-				snprintf(path, size, "/dev/%s", entry->d_name) < (int)size)
-			ret = 0;
+	path[0] = '\0';
+	uio_sysfs_path(device, "uio/uio*", pattern, sizeof(pattern));
+	if (glob(pattern, 0, NULL, &found) == 0) {
+		snprintf(path, size, "/dev%s", strrchr(found.gl_pathv[0], '/'));
+		globfree(&found);
 	}
-	closedir(dir);
-
-	return ret;
 }
 
-/* fds of a process on files whose path contains, or is, a part; the first one goes to what. */
+/* Of these links in /proc, those to files whose path contains, or is, a part; names the first. */
 static int
-uio_count_fds_of(const char *pid, const char *part, bool whole, char *what, size_t size)
+count_fds(const char *links, const char *part, bool whole, char *what, size_t size)
 {
-	char path[PATH_MAX], target[PATH_MAX];
-	struct dirent *entry;
+	char target[PATH_MAX];
 	int count = 0;
 	ssize_t len;
-	DIR *dir;
+	glob_t all;
+	size_t i;
 
-	snprintf(path, sizeof(path), "/proc/%s/fd", pid);
-	dir = opendir(path);
-	if (dir == NULL)
+	if (glob(links, GLOB_NOSORT, NULL, &all) != 0)
 		return 0;
-	while ((entry = readdir(dir)) != NULL) {
-		snprintf(path, sizeof(path), "/proc/%s/fd/%s", pid, entry->d_name);
-		len = readlink(path, target, sizeof(target) - 1);
-		if (len < 0)
-			continue;
-		target[len] = '\0';
-		if (whole ? strcmp(target, part) != 0 : strstr(target, part) == NULL)
-			continue;
-		if (count++ == 0 && what != NULL)
-			snprintf(what, size, "fd %s on %.200s", entry->d_name, target);
+	for (i = 0; i < all.gl_pathc; i++) {
+		/* It may have been closed meanwhile. */
+		len = readlink(all.gl_pathv[i], target, sizeof(target) - 1);
+		target[RTE_MAX(len, 0)] = '\0';
+		if ((whole ? strcmp(target, part) == 0 : strstr(target, part) != NULL) &&
+				count++ == 0 && what != NULL)
+			snprintf(what, size, "%s on %.200s", all.gl_pathv[i], target);
 	}
-	closedir(dir);
+	globfree(&all);
 
 	return count;
 }
@@ -227,29 +217,7 @@ uio_count_fds_of(const char *pid, const char *part, bool whole, char *what, size
 int
 uio_count_fds(const char *part, char *what, size_t size)
 {
-	return uio_count_fds_of("self", part, false, what, size);
-}
-
-/* Process, other than this, that has the file open; 0 when there is none. */
-static pid_t
-uio_holder(const char *path)
-{
-	struct dirent *entry;
-	pid_t holder = 0;
-	DIR *dir;
-
-	dir = opendir("/proc");
-	if (dir == NULL)
-		return 0;
-	while (holder == 0 && (entry = readdir(dir)) != NULL) {
-		if (!isdigit((unsigned char)entry->d_name[0]) || atoi(entry->d_name) == getpid())
-			continue;
-		if (uio_count_fds_of(entry->d_name, path, true, NULL, 0) > 0)
-			holder = atoi(entry->d_name);
-	}
-	closedir(dir);
-
-	return holder;
+	return count_fds("/proc/self/fd/*", part, false, what, size);
 }
 
 int
@@ -328,21 +296,18 @@ uio_command_restore(struct uio_dev *dev)
 		-1 : 0;
 }
 
-static struct uio_dev *uio_devices;
-static unsigned int *uio_devices_nb;
-
 /* Keep a device that was chosen. */
 static bool
 uio_accept_chosen(struct rte_pci_device *pci)
 {
-	unsigned int d;
+	struct uio_dev *dev;
 
-	for (d = 0; d < *uio_devices_nb; d++) {
-		if (strcmp(uio_devices[d].name, pci->name) != 0)
-			continue;
-		uio_devices[d].pci = pci;
-		uio_devices[d].mapped = true;
-		return true;
+	UIO_FOREACH_DEVICE(dev) {
+		if (strcmp(dev->name, pci->name) == 0) {
+			dev->pci = pci;
+			uio_set_mapped(dev, true);
+			return true;
+		}
 	}
 	return false;
 }
@@ -385,7 +350,7 @@ uio_stop_stale(struct uio_dev *dev, struct rte_pci_device *pci)
 	bar = mmap(NULL, NVME_REG_DBS, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (fd >= 0)
 		close(fd);
-	if (!uio_expect(bar != MAP_FAILED, "BAR 0 to be mapped", "%s: %s", path, strerror(errno)))
+	if (!uio_expect(bar != MAP_FAILED, "BAR 0 to be mapped, got %s: %s", path, strerror(errno)))
 		return;
 	ret = nvme_ctrl_init(ctrl, dev->name, bar, uio_settings.time_scale);
 	ctrl->settle_ms = uio_has_id(pci, uio_slow_ids) ? UIO_SETTLE_MS : 0;
@@ -399,18 +364,8 @@ uio_stop_stale(struct uio_dev *dev, struct rte_pci_device *pci)
 		ret = nvme_disable(ctrl);
 	munmap(bar, NVME_REG_DBS);
 	ctrl->bar = NULL;
-	uio_expect(ret == 0 || ret == -ENOTSUP, "a controller that stops before it is attached",
-			"%s", ctrl->error);
-}
-
-/* Why a device that could be tested is not, or NULL. */
-static const char *
-uio_why_not(const struct rte_pci_device *pci)
-{
-	if (pci->device.driver != NULL && strcmp(pci->device.driver->name,
-			uio_driver.driver.name) != 0)
-		return pci->device.driver->name;
-	return pci->kdrv != RTE_PCI_KDRV_UIO_GENERIC ? "not uio_pci_generic" : NULL;
+	uio_expect(ret == 0 || ret == -ENOTSUP,
+			"a controller that stops before it is attached, got %s", ctrl->error);
 }
 
 /* Take a device into the list, or say why the test must not run. */
@@ -418,13 +373,18 @@ static void
 uio_choose(struct rte_pci_device *pci)
 {
 	const struct rte_devargs *args = pci->device.devargs;
-	struct uio_dev *dev = &uio_devices[*uio_devices_nb];
-	const char *why_not = uio_why_not(pci);
-	const bool would_attach = why_not == NULL || (pci->device.driver == NULL &&
-			(pci->kdrv == RTE_PCI_KDRV_VFIO || pci->kdrv == RTE_PCI_KDRV_IGB_UIO));
-	char type[16];
-	pid_t holder;
+	struct uio_dev *dev = &uio_devices[uio_devices_nb];
+	const struct rte_driver *driver = pci->device.driver;
+	const char *why_not = NULL;
+	char type[16], holder[256];
+	bool would_attach;
 
+	if (driver != NULL && driver != &uio_driver.driver)
+		why_not = driver->name;
+	else if (pci->kdrv != RTE_PCI_KDRV_UIO_GENERIC)
+		why_not = "not uio_pci_generic";
+	would_attach = why_not == NULL || (driver == NULL &&
+			(pci->kdrv == RTE_PCI_KDRV_VFIO || pci->kdrv == RTE_PCI_KDRV_IGB_UIO));
 	if (args == NULL && would_attach)
 		/* No allow list: a probe would take this device, and others. */
 		uio_skip("%s is not named: name each device to test with -a, this test resets it",
@@ -435,7 +395,7 @@ uio_choose(struct rte_pci_device *pci)
 				pci->name);
 	else if (args != NULL && args->policy == RTE_DEV_ALLOWED && why_not != NULL)
 		printf("# %s: not tested: bound to %s\n", pci->name, why_not);
-	else if (args != NULL && *uio_devices_nb == UIO_DEVICES_MAX)
+	else if (args != NULL && uio_devices_nb == UIO_DEVICES_MAX)
 		uio_skip("more than %u devices: name fewer, with -a", UIO_DEVICES_MAX);
 	if (args == NULL || args->policy != RTE_DEV_ALLOWED || why_not != NULL || !uio_ok())
 		return;
@@ -443,22 +403,22 @@ uio_choose(struct rte_pci_device *pci)
 	memset(dev, 0, sizeof(*dev));
 	strlcpy(dev->name, pci->name, sizeof(dev->name));
 	dev->pci = pci;
+	dev->ctrl.name = dev->name;
 	dev->is_nvme = pci->id.class_id == NVME_PCI_CLASS;
 	dev->emulated = uio_has_id(pci, uio_emulated_ids);
 	dev->command_found = uio_command_sysfs(dev->name);
-	if (uio_dev_path(dev->name, dev->uio_path, sizeof(dev->uio_path)) != 0 ||
-			uio_command_sysfs(dev->name) < 0)
+	uio_find_path(dev->name, dev->uio_path, sizeof(dev->uio_path));
+	if (dev->uio_path[0] == '\0' || uio_command_sysfs(dev->name) < 0)
 		uio_skip("%s has no /dev/uioX, or its config space is not readable: bind it again, "
 				"dpdk-devbind.py -b uio_pci_generic %s", dev->name, dev->name);
-	holder = uio_holder(dev->uio_path);
-	if (holder != 0)
-		uio_skip("%s is in use: process %d has %s open; end it, or name another device "
-				"with -a", dev->name, (int)holder, dev->uio_path);
+	if (count_fds("/proc/[0-9]*/fd/*", dev->uio_path, true, holder, sizeof(holder)) > 0)
+		uio_skip("%s is in use: %s; end that process, or name another device with -a",
+				dev->name, holder);
 	if (uio_sysfs_read(dev->name, "iommu_group/type", type, sizeof(type)) &&
 			strncmp(type, "DMA", strlen("DMA")) == 0)
 		snprintf(dev->unsuitable, sizeof(dev->unsuitable), "the IOMMU translates addresses "
-				"of %s: boot with iommu=pt", dev->name);
-	(*uio_devices_nb)++;
+				"of %s: boot with iommu=pt", pci->name);
+	uio_devices_nb++;
 	if (dev->is_nvme && uio_ok())
 		uio_stop_stale(dev, pci);
 }
@@ -476,7 +436,7 @@ uio_choose_all(void)
 		if (uio_ok() && uio_has_id(pci, uio_ids))
 			uio_choose(pci);
 	}
-	if (*uio_devices_nb == 0)
+	if (uio_devices_nb == 0)
 		uio_skip("no NVMe drive on uio_pci_generic is named: "
 				"modprobe uio_pci_generic, dpdk-devbind.py -b uio_pci_generic BDF, "
 				"and name it with -a BDF");
@@ -502,30 +462,29 @@ uio_inspect(struct uio_dev *dev)
 }
 
 bool
-uio_devices_attach(struct uio_dev *devices, unsigned int *nb)
+uio_devices_attach(void)
 {
-	unsigned int d;
+	struct uio_dev *dev;
 
-	uio_devices = devices;
-	uio_devices_nb = nb;
-	*nb = 0;
+	uio_devices_nb = 0;
+	uio_remove_answer = -EBUSY;
 	uio_driver_register(uio_accept_chosen, true);
 	if (!uio_check_process())
 		return false;
 	rte_bus_scan();
 	if (!uio_choose_all()) {
-		*nb = 0;
+		uio_devices_nb = 0;
 		return false;
 	}
 	rte_bus_probe();
-	for (d = 0; d < *nb; d++) {
+	UIO_FOREACH_DEVICE(dev) {
 		/* An earlier run in this process has probed it, and unmapped it. */
-		if (!devices[d].mapped && devices[d].pci->device.driver != NULL)
-			devices[d].mapped = rte_pci_map_device(devices[d].pci) == 0;
-		uio_expect(devices[d].mapped, "the primary to attach the device", "no probe of %s",
-				devices[d].name);
-		if (devices[d].mapped && devices[d].is_nvme)
-			uio_inspect(&devices[d]);
+		if (!dev->mapped && dev->pci->device.driver != NULL)
+			dev->mapped = rte_pci_map_device(dev->pci) == 0;
+		uio_expect(dev->mapped, "the primary to attach the device, got no probe of %s",
+				dev->name);
+		if (dev->mapped && dev->is_nvme)
+			uio_inspect(dev);
 	}
 	return uio_ok();
 }

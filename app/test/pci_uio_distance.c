@@ -24,8 +24,8 @@ check_bar_apart(struct uio_dev *dev)
 		const uintptr_t bar = (uintptr_t)dev->pci->mem_resource[i].addr;
 		const uintptr_t distance = bar > libc ? bar - libc : libc - bar;
 
-		uio_expect(bar == 0 || distance > APART, "each BAR far from libc",
-				"BAR %d at 0x%" PRIxPTR ", libc at 0x%" PRIxPTR, i, bar, libc);
+		uio_expect(bar == 0 || distance > APART, "each BAR far from libc, got BAR %d at "
+				"0x%" PRIxPTR ", libc at 0x%" PRIxPTR, i, bar, libc);
 	}
 }
 

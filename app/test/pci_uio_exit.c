@@ -64,6 +64,13 @@ role_hotplug_remove(struct uio_peer *peer, struct rte_pci_device *pci)
 	return 0;
 }
 
+/* The same, where the driver of the primary keeps the device: EAL attaches it again here. */
+static int
+role_hotplug_refused(struct uio_peer *peer __rte_unused, struct rte_pci_device *pci)
+{
+	return rte_eal_hotplug_remove("pci", pci->name) < 0 ? 0 : -1;
+}
+
 static int
 role_read_config(struct uio_peer *peer, struct rte_pci_device *pci)
 {
@@ -95,28 +102,16 @@ role_fork(struct uio_peer *peer __rte_unused, struct rte_pci_device *pci __rte_u
 	return pid > 0 && waitpid(pid, &status, 0) == pid ? status : -1;
 }
 
-static int
-role_exit(void)
+static void
+role_rte_exit(int status)
 {
-	exit(0);
+	rte_exit(status, "this secondary ends\n");
 }
 
-static int
-role_exit_at_once(void)
+static void
+role_exec(int status __rte_unused)
 {
-	_exit(0);
-}
-
-static int
-role_rte_exit(void)
-{
-	rte_exit(EXIT_SUCCESS, "this secondary ends\n");
-}
-
-static int
-role_exec(void)
-{
-	return execl("/bin/sh", "sh", "-c", "exit 7", NULL);
+	execl("/bin/sh", "sh", "-c", "exit 7", NULL);
 }
 
 /* Another primary, which does not have the device that its secondary asks for. */
@@ -139,13 +134,11 @@ static const struct uio_role uio_exit_roles[] = {
 	{ .name = "attach_all", .all_devices = true },
 	{ .name = "hotplug", .attach = UIO_ATTACH_HOTPLUG },
 	{ .name = "hotplug_remove", .work = role_hotplug_remove },
-	{ .name = "exit", .end = role_exit },
-	{ .name = "_exit", .end = role_exit_at_once },
+	{ .name = "hotplug_refused", .work = role_hotplug_refused },
+	{ .name = "exit", .end = exit },
+	{ .name = "_exit", .end = _exit },
 	{ .name = "rte_exit", .end = role_rte_exit },
 	{ .name = "exec", .end = role_exec },
-	{ .name = "abort", .raise = SIGABRT },
-	{ .name = "sigterm", .raise = SIGTERM },
-	{ .name = "sigsegv", .raise = SIGSEGV },
 	{ .name = "detach", .work = role_detach },
 	{ .name = "reattach", .work = role_reattach },
 	{ .name = "read_config", .work = role_read_config },
@@ -171,7 +164,7 @@ case_control(struct uio_dev *dev)
 	int command, fd;
 
 	fd = open(dev->uio_path, O_RDWR | O_CLOEXEC);
-	if (!uio_expect(fd >= 0, "/dev/uioX to be opened", "%s", strerror(errno)))
+	if (!uio_expect(fd >= 0, "/dev/uioX to be opened, got %s", strerror(errno)))
 		return;
 	close(fd);
 	command = uio_command_sysfs(dev->name);
@@ -186,7 +179,6 @@ case_control(struct uio_dev *dev)
 	if (traffic)
 		printf("# without bus master: %s\n", dev->traffic.error);
 	uio_recovered(dev);
-	uio_check(dev);
 }
 
 /* From a controller in any state, also when a case before has already done it. */
@@ -194,16 +186,6 @@ static void
 case_bring_up(struct uio_dev *dev)
 {
 	uio_recovered(dev);
-	uio_check(dev);
-}
-
-static void
-check_no_fd(struct uio_dev *dev __rte_unused)
-{
-	const struct uio_peer *peer = &uio_shared->peers[0];
-
-	uio_expect(peer->uio_fds == 0, "no fd on /dev/uio*", "%s (%d in all)", peer->what,
-			peer->uio_fds);
 }
 
 static void
@@ -212,22 +194,18 @@ case_config_bytes(struct uio_dev *dev)
 	const struct uio_peer *peer = &uio_shared->peers[0];
 	const uint8_t *bytes = (const uint8_t *)peer->view;
 	uint8_t before[CONFIG_MAX], after[CONFIG_MAX];
-	char expected[64];
 	int i, len;
 
 	len = rte_pci_read_config(dev->pci, before, sizeof(before), 0);
 	uio_run_secondary(dev, "read_config");
 	rte_pci_read_config(dev->pci, after, sizeof(after), 0);
-	snprintf(expected, sizeof(expected), "%d bytes, as in the primary", len);
-	uio_expect(peer->result[0] == len && len >= CONFIG_CONVENTIONAL, expected, "%d bytes",
-			peer->result[0]);
+	uio_expect(peer->result[0] == len && len >= CONFIG_CONVENTIONAL,
+			"%d bytes, as in the primary, got %d", len, peer->result[0]);
 	for (i = 0; i < len && uio_ok(); i++) {
-		snprintf(expected, sizeof(expected), "0x%02x at offset 0x%03x", before[i], i);
 		/* A byte that changes by itself proves nothing. */
-		uio_expect(bytes[i] == before[i] || before[i] != after[i], expected, "0x%02x",
-				bytes[i]);
+		uio_expect(bytes[i] == before[i] || before[i] != after[i],
+				"0x%02x at offset 0x%03x, got 0x%02x", before[i], i, bytes[i]);
 	}
-	uio_check(dev);
 }
 
 static void
@@ -238,27 +216,26 @@ case_config_write(struct uio_dev *dev)
 	struct uio_spawn_args args = { 0 };
 
 	uio_expect(rte_pci_read_config(dev->pci, &found, 1, CONFIG_SCRATCH) == 1,
-			"the primary to read Cache Line Size", "an error");
+			"the primary to read Cache Line Size, got an error");
 	/* Legal sizes in dwords, in case the device looks at them, and neither what is there. */
 	by_primary = found == 16 ? 8 : 16;
 	by_secondary = found == 32 ? 64 : 32;
 	uio_expect(rte_pci_write_config(dev->pci, &by_primary, 1, CONFIG_SCRATCH) == 1 &&
 			rte_pci_read_config(dev->pci, &now, 1, CONFIG_SCRATCH) == 1,
-			"the primary to write Cache Line Size", "an error");
+			"the primary to write Cache Line Size, got an error");
 	if (now != by_primary)
 		uio_skip("%s does not let Cache Line Size be written", dev->name);
 
 	args.arg = by_secondary;
 	uio_start(dev, 0, "write_config", &args, UIO_STATE_DONE);
 	uio_expect(peer->result[0] == 1 && peer->result[1] == by_primary,
-			"the secondary to read what the primary wrote", "0x%02x (%d bytes)",
+			"the secondary to read what the primary wrote, got 0x%02x (%d bytes)",
 			peer->result[1], peer->result[0]);
 	uio_expect(rte_pci_read_config(dev->pci, &now, 1, CONFIG_SCRATCH) == 1 &&
-			now == by_secondary, "the primary to read what the secondary wrote",
+			now == by_secondary, "the primary to read what the secondary wrote, got "
 			"0x%02x (its write returned %d)", now, peer->result[2]);
 	uio_end(0, 0);
 	rte_pci_write_config(dev->pci, &found, 1, CONFIG_SCRATCH);
-	uio_check(dev);
 }
 
 /* A secondary that ends at chosen times after the start of an attach. */
@@ -287,38 +264,25 @@ case_exit_killed_attaching(struct uio_dev *dev)
 			args.arg /= 2;
 		} while (uio_ok() && peer->state > UIO_STATE_ATTACHING && args.arg > 0);
 	}
-	uio_check(dev);
-}
-
-static void
-case_exit_other_primary(struct uio_dev *dev)
-{
-	const struct uio_spawn_args args = { .prefix = "pci_uio_other_primary" };
-
-	uio_spawn(dev, 0, "other_primary", &args);
-	uio_wait_end(0, 0);
-	uio_check(dev);
 }
 
 /* One secondary with this device and another one that is tested. */
 static void
 case_exit_two_devices(struct uio_dev *dev)
 {
-	struct uio_spawn_args args = { 0 };
-	struct uio_dev *other = uio_next_device(NULL);
+	struct uio_dev *other = dev == uio_devices ? dev + 1 : uio_devices;
+	char option[64];
+	const struct uio_spawn_args args = { .option = option };
 
-	if (other == dev)
-		other = uio_next_device(dev);
-	if (other == NULL) {
+	if (uio_devices_nb < 2) {
 		uio_skip("one device only: name two, with -a");
 		return;
 	}
-	args.also = other->name;
+	snprintf(option, sizeof(option), "--allow=%s", other->name);
 	uio_ready(other);
 	uio_start(dev, 0, "attach_all", &args, UIO_STATE_DONE);
 	uio_end(0, 0);
 	uio_check(other);
-	uio_check(dev);
 }
 
 static void
@@ -328,7 +292,7 @@ case_exit_eight(struct uio_dev *dev)
 		const char *role;
 		int end;
 	} eight[UIO_SLOTS] = {
-		{ "return", 0 }, { "exit", 0 }, { "_exit", 0 }, { "abort", -SIGABRT },
+		{ "return", 0 }, { "exit", 0 }, { "_exit", 0 }, { "return", -SIGABRT },
 		{ "detach", 0 }, { "fork", 0 }, { "reattach", 0 }, { "return", -SIGKILL },
 	};
 	unsigned int slot;
@@ -345,12 +309,11 @@ case_exit_eight(struct uio_dev *dev)
 
 	/* All are attached now. They end one after the other, each in its own way. */
 	for (slot = 0; slot < UIO_SLOTS; slot++) {
-		if (eight[slot].end == -SIGKILL)
-			uio_kill(slot, SIGKILL);
+		if (eight[slot].end < 0)
+			uio_kill(slot, -eight[slot].end);
 		uio_end(slot, eight[slot].end);
 		uio_check_bus_master(dev);
 	}
-	uio_check(dev);
 }
 
 static void
@@ -364,7 +327,6 @@ case_exit_many(struct uio_dev *dev)
 		uio_run_secondary(dev, "return");
 		uio_check_bus_master(dev);
 	}
-	uio_check(dev);
 }
 
 static void
@@ -373,7 +335,7 @@ expect_cleared(struct uio_dev *dev)
 	const int command = uio_command_sysfs(dev->name);
 
 	uio_expect(command >= 0 && !(command & RTE_PCI_COMMAND_MASTER),
-			"bus master to stay clear", "COMMAND 0x%04x", command);
+			"bus master to stay clear, got COMMAND 0x%04x", command);
 }
 
 static void
@@ -382,45 +344,17 @@ case_primary_cleared(struct uio_dev *dev)
 	/* No doorbell meanwhile: the controller could not fetch, and would have a fatal status. */
 	uio_expect_io(dev, uio_traffic_stop(dev), "reads to complete");
 	uio_expect(rte_pci_set_bus_master(dev->pci, false) == 0,
-			"the primary to clear bus master", "an error");
+			"the primary to clear bus master, got an error");
 	uio_start(dev, 0, "return", NULL, UIO_STATE_DONE);
 	expect_cleared(dev);
 	uio_end(0, 0);
 	expect_cleared(dev);
 	uio_ready(dev);
-	uio_check(dev);
-}
-
-/* A secondary attaches by hotplug, which the primary and another secondary hear of. */
-static void
-case_hotplug_add(struct uio_dev *dev)
-{
-	uio_start(dev, 1, "return", NULL, UIO_STATE_DONE);
-	uio_run_secondary(dev, "hotplug");
-	uio_check_bus_master(dev);
-	uio_end(1, 0);
-	uio_check(dev);
-}
-
-/* The driver of the primary keeps the device: EAL attaches it again in the secondaries. */
-static void
-case_hotplug_busy(struct uio_dev *dev)
-{
-	const struct uio_peer *peer = &uio_shared->peers[0];
-
-	uio_remove_answer = -EBUSY;
-	uio_start(dev, 1, "return", NULL, UIO_STATE_DONE);
-	uio_run_secondary(dev, "hotplug_remove");
-	uio_remove_answer = 0;
-	uio_expect(peer->result[0] < 0, "the removal to be refused", "%d", peer->result[0]);
-	uio_check_bus_master(dev);
-	uio_end(1, 0);
-	uio_check(dev);
 }
 
 /* Stop the device, have it removed in all processes by one of them, attach it again. */
 static void
-hotplug_removal(struct uio_dev *dev, bool in_primary)
+case_hotplug_removal(struct uio_dev *dev)
 {
 	int added, removed;
 
@@ -429,37 +363,25 @@ hotplug_removal(struct uio_dev *dev, bool in_primary)
 		uio_expect_io(dev, nvme_disable(&dev->ctrl), "the controller to stop");
 	if (!uio_start(dev, 1, "return", NULL, UIO_STATE_DONE))
 		return;
-	dev->mapped = false;
-	dev->ctrl.bar = NULL;
-	if (in_primary) {
+	uio_remove_answer = 0;
+	uio_set_mapped(dev, false);
+	if (uio_current->role == NULL) {
 		removed = rte_eal_hotplug_remove("pci", dev->name);
 	} else {
-		uio_run_secondary(dev, "hotplug_remove");
+		uio_run_secondary(dev, uio_current->role);
 		removed = uio_shared->peers[0].result[0];
-		check_no_fd(dev);
+		uio_expect(uio_shared->peers[0].uio_fds == 0, "no fd on /dev/uio*, got %s",
+				uio_shared->peers[0].what);
 	}
-	uio_expect(removed == 0, "the removal to work", "%d", removed);
+	uio_remove_answer = -EBUSY;
+	uio_expect(removed == 0, "the removal to work, got %d", removed);
 	expect_cleared(dev);
-	/* The driver of this process finds the device again, and sets dev->pci and dev->mapped. */
+	/* The driver of this process finds the device again, and sets dev->pci. */
 	added = rte_eal_hotplug_add("pci", dev->name, "");
 	dev->dead = !dev->mapped;
-	dev->ctrl.bar = dev->mapped ? dev->pci->mem_resource[0].addr : NULL;
-	uio_expect(added == 0, "the primary to attach the device again", "%d", added);
+	uio_expect(added == 0, "the primary to attach the device again, got %d", added);
 	uio_ready(dev);
 	uio_end(1, 0);
-	uio_check(dev);
-}
-
-static void
-case_hotplug_secondary(struct uio_dev *dev)
-{
-	hotplug_removal(dev, false);
-}
-
-static void
-case_hotplug_primary(struct uio_dev *dev)
-{
-	hotplug_removal(dev, true);
 }
 
 #define SURVIVES "bus master and traffic survive "
@@ -467,6 +389,7 @@ case_hotplug_primary(struct uio_dev *dev)
 	.claim = SURVIVES "a secondary that " what
 #define EXIT(id, what) EXIT_FLAGS(id, 0, what)
 #define END(id, what) EXIT_FLAGS(id, UIO_CASE_END, what)
+#define SIGNAL(id, what) EXIT_FLAGS(id, UIO_CASE_END | UIO_CASE_KILL, what), .role = "return"
 
 static const struct uio_case uio_exit_cases[] = {
 	{ EXIT("return", "returns from main after rte_eal_cleanup"), .role = "return" },
@@ -474,9 +397,9 @@ static const struct uio_case uio_exit_cases[] = {
 	{ END("rte_exit", "calls rte_exit"), .role = "rte_exit" },
 	{ END("at_once", "calls _exit"), .role = "_exit" },
 	{ END("exec", "executes another program"), .role = "exec", .end = 7 },
-	{ END("abort", "aborts"), .role = "abort", .end = -SIGABRT },
-	{ END("sigterm", "ends by SIGTERM"), .role = "sigterm", .end = -SIGTERM },
-	{ END("sigsegv", "ends by SIGSEGV"), .role = "sigsegv", .end = -SIGSEGV },
+	{ SIGNAL("abort", "aborts"), .end = -SIGABRT },
+	{ SIGNAL("sigterm", "ends by SIGTERM"), .end = -SIGTERM },
+	{ SIGNAL("sigsegv", "ends by SIGSEGV"), .end = -SIGSEGV },
 	{ EXIT_FLAGS("killed_attached", UIO_CASE_KILL, "is killed while attached"),
 		.role = "return", .end = -SIGKILL },
 	{ EXIT("killed_attaching", "is killed while attaching"),
@@ -484,9 +407,9 @@ static const struct uio_case uio_exit_cases[] = {
 	{ EXIT("reattach", "detaches and attaches again, and exits"), .role = "reattach" },
 	/* An allow list with a device that cannot exist. */
 	{ EXIT_FLAGS("not_allowed", UIO_CASE_FAILS | UIO_CASE_END, "is not allowed the device"),
-		.role = "return", .allow = "ffff:ff:1f.7" },
+		.role = "return", .args.allow = "ffff:ff:1f.7" },
 	{ END("other_primary", "attaches what its own primary does not have"),
-		.run = case_exit_other_primary },
+		.role = "other_primary", .args.prefix = "pci_uio_other_primary" },
 	{ END("fork", "forks and whose child exits"), .role = "fork" },
 	{ EXIT("two_devices", "has two devices"), .run = case_exit_two_devices },
 	{ END("eight", "is one of eight at once"), .run = case_exit_eight },
@@ -494,13 +417,14 @@ static const struct uio_case uio_exit_cases[] = {
 		.claim = SURVIVES "many secondaries in a row" },
 	{ .name = "primary_cleared", .run = case_primary_cleared,
 		.claim = "bus master that the primary cleared stays clear with a secondary" },
-	{ .name = "hotplug_add", .flags = UIO_CASE_EXIT, .run = case_hotplug_add,
+	{ .name = "hotplug_add", .flags = UIO_CASE_EXIT | UIO_CASE_BESIDE, .role = "hotplug",
 		.claim = SURVIVES "a hotplug attach in a secondary" },
-	{ .name = "hotplug_busy", .flags = UIO_CASE_EXIT, .run = case_hotplug_busy,
+	{ .name = "hotplug_busy", .flags = UIO_CASE_EXIT | UIO_CASE_BESIDE,
+		.role = "hotplug_refused",
 		.claim = SURVIVES "a hotplug removal that the primary refuses" },
-	{ .name = "hotplug_secondary", .run = case_hotplug_secondary,
+	{ .name = "hotplug_secondary", .run = case_hotplug_removal, .role = "hotplug_remove",
 		.claim = "a hotplug removal in a secondary removes the device in all processes" },
-	{ .name = "hotplug_primary", .run = case_hotplug_primary,
+	{ .name = "hotplug_primary", .run = case_hotplug_removal,
 		.claim = "a hotplug removal in the primary removes the device in all processes" },
 };
 UIO_REGISTER_CASES(30, uio_exit_cases)
@@ -511,13 +435,12 @@ static const struct uio_case uio_fd_cases[] = {
 		.claim = "control: closing /dev/uioX clears bus master; the primary can recover" },
 	{ .name = "bring_up", .flags = UIO_CASE_NVME, .run = case_bring_up,
 		.claim = "the primary enables the controller and reads from it" },
-	{ .name = "fd_none", .role = "return", .flags = UIO_CASE_NO_OPEN, .check = check_no_fd,
+	{ .name = "fd_none", .role = "return", .flags = UIO_CASE_NO_OPEN,
 		.claim = "a secondary never opens /dev/uio*" },
 	{ .name = "fd_init", .role = "attach_init", .flags = UIO_CASE_NO_OPEN,
-		.check = check_no_fd,
 		.claim = "a secondary never opens /dev/uio* when it attaches inside rte_eal_init" },
-	{ .name = "fd_create_uio_dev", .role = "return", .option = "--create-uio-dev",
-		.flags = UIO_CASE_NO_OPEN, .check = check_no_fd,
+	{ .name = "fd_create_uio_dev", .role = "return", .args.option = "--create-uio-dev",
+		.flags = UIO_CASE_NO_OPEN,
 		.claim = "a secondary never opens /dev/uio* with --create-uio-dev" },
 	{ .name = "config_bytes", .run = case_config_bytes,
 		.claim = "a secondary reads the same config space as the primary" },

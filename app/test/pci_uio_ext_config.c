@@ -85,19 +85,17 @@ check_ext_caps(struct uio_dev *dev)
 	const struct config_view *peer = (const struct config_view *)uio_shared->peers[0].view;
 	struct config_view own;
 	bool found = false;
-	char expected[64];
 	size_t i;
 
 	look(dev->pci, &own);
 	/* Without extended config space there is no extended capability, which is no error. */
 	uio_expect(own.len > CONFIG_CONVENTIONAL || own.ext_caps[1] == 0,
-			"rte_pci_find_ext_capability to return 0 on 256 bytes", "0x%x",
+			"rte_pci_find_ext_capability to return 0 on 256 bytes, got 0x%x",
 			own.ext_caps[1]);
 	for (i = 1; i < RTE_DIM(own.ext_caps); i++) {
 		found |= own.ext_caps[i] > 0;
-		snprintf(expected, sizeof(expected), "capability 0x%02zx at 0x%03x", i,
-				own.ext_caps[i]);
-		uio_expect(peer->ext_caps[i] == own.ext_caps[i], expected, "0x%03x",
+		uio_expect(peer->ext_caps[i] == own.ext_caps[i],
+				"capability 0x%02zx at 0x%03x, got 0x%03x", i, own.ext_caps[i],
 				peer->ext_caps[i]);
 	}
 	if (!found)
@@ -110,17 +108,15 @@ check_odd(struct uio_dev *dev)
 {
 	const struct config_view *peer = (const struct config_view *)uio_shared->peers[0].view;
 	struct config_view own;
-	char expected[64];
 	int i;
 
 	look(dev->pci, &own);
-	uio_expect(own.stray == 0 && peer->stray == 0, "no stray byte", "%d, %d in the primary",
+	uio_expect(own.stray == 0 && peer->stray == 0, "no stray byte, got %d, %d in the primary",
 			peer->stray, own.stray);
-	for (i = 0; i < ODD_MAX; i++) {
-		snprintf(expected, sizeof(expected), "access %d to give %d as in the primary", i,
-				own.ret[i]);
-		uio_expect(peer->ret[i] == own.ret[i], expected, "%d", peer->ret[i]);
-	}
+	for (i = 0; i < ODD_MAX; i++)
+		uio_expect(peer->ret[i] == own.ret[i],
+				"access %d to give %d as in the primary, got %d", i, own.ret[i],
+				peer->ret[i]);
 }
 
 static const struct uio_case uio_ext_config_cases[] = {

@@ -29,20 +29,16 @@ uio_choose_places(struct uio_dev *dev)
 	struct uio_traffic *t = &dev->traffic;
 	struct nvme_ctrl *ctrl = &dev->ctrl;
 	const uint32_t step = nvme_io_blocks(ctrl);
-	struct nvme_mem place;
 	bool alike = true;
-	int i, ret;
+	int i, ret = 0;
 
-	ret = nvme_mem_get(ctrl, &t->data, "uio_data", 0, (UIO_DEPTH + 1) * NVME_BUF_SIZE);
-	if (ret == 0)
-		ret = nvme_mem_get(ctrl, &t->reference, "uio_ref", 0, UIO_PLACES * NVME_BUF_SIZE);
-	if (ret != 0 || t->placed)
-		return ret;
+	if (t->placed)
+		return 0;
 	for (i = 0; i < UIO_PLACES && ret == 0; i++) {
 		t->lba[i] = ctrl->blocks / UIO_PLACES * i / step * step;
-		place = nvme_mem_part(&t->reference, i);
-		ret = nvme_read(ctrl, &t->qp, t->lba[i], &place);
-		alike = alike && memcmp(place.addr, t->reference.addr, NVME_BUF_SIZE) == 0;
+		ret = nvme_read(ctrl, &t->qp, t->lba[i], UIO_BUF_EXPECTED + i);
+		alike = alike && nvme_compare(ctrl, t->lba[i], UIO_BUF_EXPECTED + i,
+				UIO_BUF_EXPECTED) == 0;
 	}
 	t->placed = ret == 0;
 	if (ret == 0 && alike)
@@ -51,44 +47,17 @@ uio_choose_places(struct uio_dev *dev)
 	return ret;
 }
 
-/* Make the buffer of a place differ from the right data: a Read that does nothing must fail. */
-static struct nvme_mem
-uio_spoil(struct uio_dev *dev, unsigned int buffer, unsigned int place)
-{
-	const struct nvme_mem data = nvme_mem_part(&dev->traffic.data, buffer);
-	const struct nvme_mem reference = nvme_mem_part(&dev->traffic.reference, place);
-
-	memset(data.addr, ~*(const uint8_t *)reference.addr, NVME_BUF_SIZE);
-	return data;
-}
-
 /* Post the next Read of a place. */
 static int
 uio_traffic_post(struct uio_dev *dev, uint16_t place)
 {
 	struct uio_traffic *t = &dev->traffic;
-	const struct nvme_mem data = uio_spoil(dev, place, place);
-	struct nvme_sqe cmd = nvme_read_prepare(&dev->ctrl, t->lba[place], &data);
+	struct nvme_sqe cmd = nvme_read_prepare(&dev->ctrl, t->lba[place], UIO_BUF_DATA + place);
 
+	nvme_spoil(&dev->ctrl, UIO_BUF_DATA + place, UIO_BUF_EXPECTED + place);
 	cmd.cid = place;
 	return nvme_sq_post(&t->qp, &cmd) == 0 ? 0 :
 		nvme_fail(&dev->ctrl, -ENOSPC, "queue %u is full", t->qp.qid);
-}
-
-static int
-uio_compare(struct uio_dev *dev, unsigned int buffer, unsigned int place)
-{
-	const struct nvme_mem mem = nvme_mem_part(&dev->traffic.data, buffer);
-	const struct nvme_mem reference = nvme_mem_part(&dev->traffic.reference, place);
-	const uint8_t *data = mem.addr, *expected = reference.addr;
-	size_t i = 0;
-
-	if (memcmp(data, expected, NVME_BUF_SIZE) == 0)
-		return 0;
-	while (data[i] == expected[i])
-		i++;
-	return nvme_fail(&dev->ctrl, -EILSEQ, "block %" PRIu64 ": byte %zu is %02xh, not %02xh",
-			dev->traffic.lba[place], i, data[i], expected[i]);
 }
 
 /* Look at one completion of the traffic. */
@@ -105,8 +74,8 @@ uio_traffic_take(struct uio_dev *dev, const struct nvme_cqe *cqe)
 		return nvme_fail(&dev->ctrl, -EIO, "Read of block %" PRIu64 ": status %03xh",
 				t->lba[place], NVME_GET(cqe->dw3, NVME_CQE_STATUS));
 	t->reads++;
-
-	return uio_compare(dev, place, place);
+	return nvme_compare(&dev->ctrl, t->lba[place], UIO_BUF_DATA + place,
+			UIO_BUF_EXPECTED + place);
 }
 
 /* Take all completions there are; with more, keep the queue full. */
@@ -145,9 +114,9 @@ uio_traffic_reap(struct uio_dev *dev, bool more)
 void
 uio_traffic_poll(void)
 {
-	struct uio_dev *dev = NULL;
+	struct uio_dev *dev;
 
-	while ((dev = uio_next_device(dev)) != NULL) {
+	UIO_FOREACH_DEVICE(dev) {
 		struct uio_traffic *t = &dev->traffic;
 
 		if (t->running && t->error[0] == '\0' && uio_traffic_reap(dev, true) != 0)
@@ -240,41 +209,42 @@ uio_recover(struct uio_dev *dev)
 	return ret;
 }
 
-bool
-uio_is_healthy(struct uio_dev *dev, char *why, size_t size)
+int
+uio_look(struct uio_dev *dev)
 {
 	const int command = uio_command_sysfs(dev->name);
-	const bool has_io = uio_has_io(dev) && dev->ctrl.bar != NULL;
-	const uint32_t csts = has_io ? nvme_reg_read(&dev->ctrl, NVME_REG_CSTS) : 0;
 	const bool lost = command < 0 || !(command & RTE_PCI_COMMAND_MASTER);
+	const struct uio_traffic *t = &dev->traffic;
+	bool healthy = dev->mapped && !lost;
+	uint32_t csts = 0;
 
-	snprintf(why, size, "COMMAND 0x%04x CSTS 0x%08x%s%s%s", command, csts,
-			dev->traffic.error[0] != '\0' ? ", " : "", dev->traffic.error,
+	if (uio_has_io(dev) && dev->mapped) {
+		csts = nvme_reg_read(&dev->ctrl, NVME_REG_CSTS);
+		/* A device that is gone reads as ones, which is a fatal status, too. */
+		healthy = healthy && t->running && t->error[0] == '\0' &&
+			(csts & (NVME_CSTS_RDY | NVME_CSTS_CFS)) == NVME_CSTS_RDY;
+	}
+	return healthy ? 0 : nvme_fail(&dev->ctrl, -EIO, "COMMAND 0x%04x CSTS 0x%08x%s%s%s",
+			command, csts, t->error[0] != '\0' ? ", " : "", t->error,
 			lost ? ": bus master is lost" : "");
-	if (lost || !dev->mapped)
-		return false;
-	return !uio_has_io(dev) || (dev->traffic.running && dev->traffic.error[0] == '\0' &&
-			csts != NVME_REG_GONE && (csts & NVME_CSTS_RDY) &&
-			!(csts & NVME_CSTS_CFS));
 }
 
 bool
 uio_ready(struct uio_dev *dev)
 {
 	int bar = PCI_MAX_RESOURCE - 1;
-	char why[320];
 
-	if (!uio_expect(!dev->dead && dev->mapped, "a device that works",
-			"%s could not be recovered before", dev->name))
+	if (!uio_expect(!dev->dead && dev->mapped,
+			"a device that works, got %s could not be recovered before", dev->name))
 		return false;
 	/* For the cases that take its address the last one, so that those before are mapped. */
 	while (bar > 0 && dev->pci->mem_resource[bar].addr == NULL)
 		bar--;
 	uio_shared->bar_addr = dev->pci->mem_resource[bar].addr;
 	uio_shared->bar_len = dev->pci->mem_resource[bar].len;
-	dev->dead = !uio_is_healthy(dev, why, sizeof(why)) && uio_recover(dev) != 0;
+	dev->dead = uio_look(dev) != 0 && uio_recover(dev) != 0;
 
-	return uio_expect(!dev->dead, "a device that works after controller reset", "%s",
+	return uio_expect(!dev->dead, "a device that works after controller reset, got %s",
 			dev->ctrl.error);
 }
 
@@ -284,21 +254,7 @@ uio_expect_io(struct uio_dev *dev, int ret, const char *expected)
 	/* Queues are in an unknown state. The next case starts with a recovery. */
 	if (ret != 0 && uio_ok())
 		strlcpy(dev->traffic.error, dev->ctrl.error, sizeof(dev->traffic.error));
-	return uio_expect(ret == 0, expected, "%s", dev->ctrl.error);
-}
-
-bool
-uio_create_queue(struct uio_dev *dev, struct nvme_qpair *qp, uint16_t qid)
-{
-	return uio_ok() && uio_expect_io(dev, nvme_qpair_create(&dev->ctrl, qp, qid),
-			"a queue pair to be created");
-}
-
-bool
-uio_delete_queue(struct uio_dev *dev, struct nvme_qpair *qp)
-{
-	return uio_ok() && uio_expect_io(dev, nvme_qpair_delete(&dev->ctrl, qp),
-			"the queue pair to be deleted");
+	return uio_expect(ret == 0, "%s, got %s", expected, dev->ctrl.error);
 }
 
 bool
@@ -315,29 +271,13 @@ uio_check_bus_master(struct uio_dev *dev)
 	uint16_t bus = 0;
 
 	uio_expect(sysfs >= 0 && rte_pci_read_config(dev->pci, &bus, sizeof(bus),
-			RTE_PCI_COMMAND) == sizeof(bus), "COMMAND to be readable",
-			"sysfs %d, rte_pci_read_config 0x%04x", sysfs, bus);
+			RTE_PCI_COMMAND) == sizeof(bus),
+			"COMMAND to be readable, got sysfs %d, rte_pci_read_config 0x%04x", sysfs,
+			bus);
 	bus = rte_le_to_cpu_16(bus);
-	return uio_expect(sysfs & bus & RTE_PCI_COMMAND_MASTER, "COMMAND with bus master set",
-			"COMMAND 0x%04x in sysfs, 0x%04x by rte_pci_read_config: bus master is lost",
-			sysfs, bus);
-}
-
-/* Read the fixed place on a new queue pair, into the buffer after those of the traffic. */
-static int
-uio_read_on_new_queue(struct uio_dev *dev)
-{
-	const struct nvme_mem data = uio_spoil(dev, UIO_DEPTH, UIO_PLACE_FIXED);
-	struct nvme_qpair qp;
-	int ret;
-
-	ret = nvme_qpair_create(&dev->ctrl, &qp, UIO_QID_A);
-	if (ret == 0)
-		ret = nvme_read(&dev->ctrl, &qp, dev->traffic.lba[UIO_PLACE_FIXED], &data);
-	if (ret == 0)
-		ret = uio_compare(dev, UIO_DEPTH, UIO_PLACE_FIXED);
-
-	return ret == 0 ? nvme_qpair_delete(&dev->ctrl, &qp) : ret;
+	return uio_expect(sysfs & bus & RTE_PCI_COMMAND_MASTER, "COMMAND with bus master set, got "
+			"COMMAND 0x%04x in sysfs, 0x%04x by rte_pci_read_config: bus master is "
+			"lost", sysfs, bus);
 }
 
 /* An admin command, a read on a new queue pair, and one more round of the traffic. */
@@ -345,15 +285,24 @@ static int
 uio_check_io(struct uio_dev *dev)
 {
 	const uint32_t reads = dev->traffic.reads;
+	struct nvme_ctrl *ctrl = &dev->ctrl;
+	struct nvme_qpair qp;
 	int ret;
 
-	ret = nvme_identify(&dev->ctrl, NVME_CNS_CONTROLLER, 0);
-	if (ret == 0 && dev->ctrl.io_queues >= UIO_QID_A)
-		ret = uio_read_on_new_queue(dev);
+	ret = nvme_identify(ctrl, NVME_CNS_CONTROLLER, 0);
+	if (ret == 0 && ctrl->io_queues >= UIO_QID_A) {
+		ret = nvme_qpair_create(ctrl, &qp, UIO_QID_A);
+		if (ret == 0)
+			ret = nvme_read_expected(ctrl, &qp, dev->traffic.lba[UIO_PLACE_FIXED],
+					UIO_BUF_DATA + UIO_PLACE_FIXED,
+					UIO_BUF_EXPECTED + UIO_PLACE_FIXED);
+		if (ret == 0)
+			ret = nvme_qpair_delete(ctrl, &qp);
+	}
 	while (ret == 0 && dev->traffic.reads - reads < dev->traffic.depth) {
 		uio_traffic_poll();
 		if (dev->traffic.error[0] != '\0')
-			ret = nvme_fail(&dev->ctrl, -EIO, "%s", dev->traffic.error);
+			ret = nvme_fail(ctrl, -EIO, "%s", dev->traffic.error);
 	}
 	return ret;
 }
@@ -361,12 +310,10 @@ uio_check_io(struct uio_dev *dev)
 bool
 uio_check(struct uio_dev *dev)
 {
-	char why[320];
-
 	if (!uio_ok() || !uio_check_bus_master(dev) || !uio_has_io(dev))
 		return uio_ok();
-	return uio_expect(uio_is_healthy(dev, why, sizeof(why)),
-			"CSTS ready and not fatal, and traffic", "%s", why) &&
+	return uio_expect(uio_look(dev) == 0, "CSTS ready and not fatal, and traffic, got %s",
+			dev->ctrl.error) &&
 		uio_expect_io(dev, uio_check_io(dev), "commands and reads to complete");
 }
 
@@ -379,21 +326,26 @@ uio_unmap(struct uio_dev *dev)
 	uio_traffic_stop(dev);
 	if (dev->is_nvme && !uio_expect_io(dev, nvme_disable(&dev->ctrl), "the controller to stop"))
 		return false;
-	dev->mapped = false;
-	dev->ctrl.bar = NULL;
+	uio_set_mapped(dev, false);
 	rte_pci_unmap_device(dev->pci);
 
 	return true;
 }
 
+void
+uio_set_mapped(struct uio_dev *dev, bool mapped)
+{
+	dev->mapped = mapped;
+	dev->ctrl.bar = mapped ? dev->pci->mem_resource[0].addr : NULL;
+}
+
 bool
 uio_remap(struct uio_dev *dev)
 {
-	dev->mapped = rte_pci_map_device(dev->pci) == 0;
+	uio_set_mapped(dev, rte_pci_map_device(dev->pci) == 0);
 	dev->dead = !dev->mapped;
-	dev->ctrl.bar = dev->mapped ? dev->pci->mem_resource[0].addr : NULL;
 
-	return uio_expect(dev->mapped, "the device to be mapped again", "an error");
+	return uio_expect(dev->mapped, "the device to be mapped again, got an error");
 }
 
 /* 0 when the controller does no more DMA. */
@@ -424,32 +376,31 @@ uio_release(struct uio_dev *dev)
 	if (!stopped) {
 		/* Before its memory is given back, the controller must be cut off from it. */
 		rte_pci_set_bus_master(dev->pci, false);
-		uio_expect(false, "the controller to be left disabled", "%s; bus master was "
+		uio_expect(false, "the controller to be left disabled, got %s; bus master was "
 				"cleared, reset it: echo 1 > /sys/bus/pci/devices/%s/reset",
 				dev->ctrl.error, dev->name);
 	}
 	dev->traffic.running = false;
-	dev->ctrl.bar = NULL;
 	if (dev->mapped)
 		rte_pci_unmap_device(dev->pci);
-	dev->mapped = false;
+	uio_set_mapped(dev, false);
 	nvme_ctrl_free(&dev->ctrl);
 
 	/* The kernel cleared bus master with the last close of /dev/uioX, which unmap did. */
 	if (stopped)
-		uio_expect(uio_command_restore(dev) == 0, "COMMAND to be left as it was found",
-				"0x%04x instead of 0x%04x", uio_command_sysfs(dev->name),
-				dev->command_found);
+		uio_expect(uio_command_restore(dev) == 0,
+				"COMMAND to be left as it was found, got 0x%04x instead of 0x%04x",
+				uio_command_sysfs(dev->name), dev->command_found);
 	return uio_ok();
 }
 
 void
 uio_emergency_stop(void)
 {
-	struct uio_dev *dev = NULL;
+	struct uio_dev *dev;
 	uint32_t cc;
 
-	while ((dev = uio_next_device(dev)) != NULL) {
+	UIO_FOREACH_DEVICE(dev) {
 		if (!dev->is_nvme || dev->ctrl.bar == NULL)
 			continue;
 		cc = nvme_reg_read(&dev->ctrl, NVME_REG_CC);

@@ -27,14 +27,10 @@ try_port(struct rte_pci_device *pci, int32_t result[4])
 static void
 expect_port(const int32_t result[4], int fds, int fds_after)
 {
-	char expected[96];
-
-	uio_expect(result[0] == 0 && result[2] == 0, "rte_pci_ioport_map and _unmap to work",
-			"%d, %d", result[0], result[2]);
-	snprintf(expected, sizeof(expected), "%d fds on /dev/uio* with the port, %d after it", fds,
-			fds_after);
-	uio_expect(result[1] == fds && result[3] == fds_after, expected, "%d, %d", result[1],
-			result[3]);
+	uio_expect(result[0] == 0 && result[2] == 0,
+			"rte_pci_ioport_map and _unmap to work, got %d, %d", result[0], result[2]);
+	uio_expect(result[1] == fds && result[3] == fds_after, "%d fds on /dev/uio* with the port, "
+			"%d after it, got %d, %d", fds, fds_after, result[1], result[3]);
 }
 
 static int
@@ -69,7 +65,7 @@ case_port_primary(struct uio_dev *dev)
 	if (!uio_unmap(dev))
 		return;
 	bars = uio_count_bars(dev->pci);
-	uio_expect(bars == 0, "no BAR address after rte_pci_unmap_device", "%d", bars);
+	uio_expect(bars == 0, "no BAR address after rte_pci_unmap_device, got %d", bars);
 	try_port(dev->pci, result);
 	uio_remap(dev);
 	expect_port(result, fds, fds - 1);

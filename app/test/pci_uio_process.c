@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,7 +59,7 @@ static struct uio_child {
 	bool ended;
 	bool is_primary;    /* shares no memory with this process */
 	bool show_log;      /* the case failed because of this process */
-	int status;         /* as of waitpid() */
+	int end;            /* exit code, or negative signal number */
 	int opens;          /* inotify watch of /dev/uioX */
 	const struct uio_traffic *traffic; /* that was running when the process started, or NULL */
 	uint32_t reads;     /* of the traffic then */
@@ -77,7 +76,7 @@ uio_shared_reserve(void)
 		mz = rte_memzone_reserve(UIO_SHARED_MZ, sizeof(*uio_shared), SOCKET_ID_ANY, 0);
 	uio_shared = mz != NULL ? mz->addr : NULL;
 
-	return uio_expect(mz != NULL, "a memzone for " UIO_SHARED_MZ, "%s",
+	return uio_expect(mz != NULL, "a memzone for " UIO_SHARED_MZ ", got %s",
 			rte_strerror(rte_errno));
 }
 
@@ -89,46 +88,37 @@ uio_shared_free(void)
 }
 
 /*
- * Run this program again, in a role, with no file of this process but the one for its output.
- * Returns 0 or a positive errno. process_dup() of process.h cannot be used: it waits for the child,
- * and this process does I/O meanwhile. posix_spawn() copies neither page tables nor locks.
+ * Run this program again, in a role; returns its PID or -1. process_dup() of process.h waits for
+ * the end of the process, and this one does I/O meanwhile.
  */
-static int
-uio_run_again(pid_t *pid, char *const argv[], const char *role, int output)
+static pid_t
+uio_run_again(char *const argv[], const char *role, int output)
 {
-	posix_spawn_file_actions_t actions;
+	const struct rlimit no_core = { 0, 0 };
+	const pid_t pid = fork();
 	struct dirent *entry;
 	DIR *dir;
-	int ret;
 
-	dir = opendir("/proc/self/fd");
-	if (dir == NULL)
-		return errno;
-	ret = posix_spawn_file_actions_init(&actions);
-	if (ret != 0)
-		goto close;
-	posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
-	posix_spawn_file_actions_adddup2(&actions, output, STDERR_FILENO);
+	if (pid != 0)
+		return pid;
+	dup2(output, STDOUT_FILENO);
+	dup2(output, STDERR_FILENO);
 	/*
 	 * An inherited fd on /dev/uioX would be the primary's open file: its close does nothing,
 	 * but it would hide what the secondary opens by itself.
 	 */
-	while ((entry = readdir(dir)) != NULL) {
+	dir = opendir("/proc/self/fd");
+	while (dir != NULL && (entry = readdir(dir)) != NULL) {
 		if (atoi(entry->d_name) > STDERR_FILENO)
-			posix_spawn_file_actions_addclose(&actions, atoi(entry->d_name));
+			fcntl(atoi(entry->d_name), F_SETFD, FD_CLOEXEC);
 	}
+	setrlimit(RLIMIT_CORE, &no_core);
 	setenv(RECURSIVE_ENV_VAR, UIO_RECURSIVE_ACTION, 1);
 	setenv(UIO_ENV_ROLE, role, 1);
 	/* EAL options of this process, which has read them. */
 	unsetenv("DPDK_TEST_PARAMS");
-	ret = posix_spawn(pid, "/proc/self/exe", &actions, NULL, argv, environ);
-	unsetenv(RECURSIVE_ENV_VAR);
-	unsetenv(UIO_ENV_ROLE);
-	posix_spawn_file_actions_destroy(&actions);
-close:
-	closedir(dir);
-
-	return ret;
+	execv("/proc/self/exe", argv);
+	_exit(UIO_EXIT_FAILED);
 }
 
 /* Free the slot of a process that has ended. */
@@ -182,14 +172,9 @@ uio_spawn(struct uio_dev *dev, unsigned int slot, const char *role,
 		"-a", a->allow != NULL ? a->allow : dev->name,
 	};
 	size_t nb = 9;
-	int ret;
 
 	if (!uio_ok())
 		return false;
-	if (a->also != NULL) {
-		argv[nb++] = "-a";
-		argv[nb++] = a->also;
-	}
 	if (a->option != NULL)
 		argv[nb++] = a->option;
 	uio_add_plugins(argv, nb, RTE_DIM(argv) - 1);
@@ -207,7 +192,7 @@ uio_spawn(struct uio_dev *dev, unsigned int slot, const char *role,
 	child->log = tmpfile();
 	/* Appended to, wherever this process reads: they share the position. */
 	if (!uio_expect(child->log != NULL && fcntl(fileno(child->log), F_SETFL, O_APPEND) == 0,
-			"a temporary file for the output of a secondary", "%s", strerror(errno)))
+			"a temporary file for the output of a secondary, got %s", strerror(errno)))
 		return false;
 	child->opens = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	if (inotify_add_watch(child->opens, dev->uio_path, IN_OPEN) < 0) {
@@ -216,31 +201,34 @@ uio_spawn(struct uio_dev *dev, unsigned int slot, const char *role,
 	}
 	child->traffic = dev->traffic.running ? &dev->traffic : NULL;
 	child->reads = dev->traffic.reads;
-	ret = uio_run_again(&child->pid, (char *const *)(uintptr_t)argv, env, fileno(child->log));
-	if (ret != 0)
-		child->pid = 0;
-
-	return uio_expect(ret == 0, "a secondary to start", "%s", strerror(ret));
+	child->pid = uio_run_again((char *const *)(uintptr_t)argv, env, fileno(child->log));
+	if (child->pid > 0)
+		return true;
+	child->pid = 0;
+	return uio_expect(false, "a secondary to start, got %s", strerror(errno));
 }
 
 static bool
 uio_has_ended(unsigned int slot)
 {
 	struct uio_child *child = &uio_children[slot];
+	int status;
 
-	if (!child->ended && waitpid(child->pid, &child->status, WNOHANG) == child->pid)
+	if (!child->ended && waitpid(child->pid, &status, WNOHANG) == child->pid) {
+		child->end = WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
 		child->ended = true;
+	}
 	return child->ended;
 }
 
 bool
 uio_pause(uint64_t deadline)
 {
-	const struct uio_dev *dev = NULL;
+	const struct uio_dev *dev;
 	unsigned int pause_us = UIO_POLL_US;
 
 	uio_traffic_poll();
-	while ((dev = uio_next_device(dev)) != NULL) {
+	UIO_FOREACH_DEVICE(dev) {
 		if (dev->traffic.running)
 			pause_us = RTE_MIN(pause_us, dev->emulated ? UIO_POLL_EMULATED_US : 0u);
 	}
@@ -255,23 +243,21 @@ static bool
 uio_process_failed(unsigned int slot, const char *expected, const char *got)
 {
 	struct uio_child *child = &uio_children[slot];
-	const int status = child->status;
-	char text[160], end[48] = "still running";
+	char end[48] = "still running";
 
 	child->show_log = true;
 	if (child->ended)
 		snprintf(end, sizeof(end), "ended %s %d",
-				WIFSIGNALED(status) ? "by signal" : "with exit code",
-				WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-	snprintf(text, sizeof(text), "the secondary (%s) to %s", child->role, expected);
-	return uio_expect(false, text, "%s%s%s", got, got[0] != '\0' ? ", " : "", end);
+				child->end < 0 ? "by signal" : "with exit code", abs(child->end));
+	return uio_expect(false, "the secondary (%s) to %s, got %s%s%s", child->role, expected,
+			got, got[0] != '\0' ? ", " : "", end);
 }
 
 bool
 uio_wait_state(unsigned int slot, enum uio_state wanted)
 {
 	static const char * const names[] = {
-		"starting", "started", "attaching", "attached", "done", "without the device",
+		"starting", "started", "attaching", "attached", "without the device",
 	};
 	const struct uio_peer *peer = &uio_shared->peers[slot];
 	const uint64_t deadline = uio_deadline(UIO_SPAWN_TIMEOUT_MS);
@@ -285,17 +271,13 @@ uio_wait_state(unsigned int slot, enum uio_state wanted)
 		/* Before the state: it may be reached just before the end. */
 		last = uio_has_ended(slot);
 		now = peer->state;
-		/* The probe without the device leads to no later state. */
-		if (now == wanted || (now > wanted && (now != UIO_STATE_NOT_ATTACHED ||
-				wanted == UIO_STATE_STARTED))) {
+		if (now == wanted || (now > wanted && now != UIO_STATE_NOT_ATTACHED)) {
 			/* The state before what the secondary wrote ahead of it. */
 			rte_rmb();
 			return true;
 		}
-		if (now == UIO_STATE_NOT_ATTACHED ||
-				(wanted == UIO_STATE_NOT_ATTACHED && now >= UIO_STATE_ATTACHED))
-			break;
-	} while (!last && uio_pause(deadline));
+		/* No other state follows these. */
+	} while (now < UIO_STATE_DONE && !last && uio_pause(deadline));
 
 	snprintf(expected, sizeof(expected), "be %s", names[wanted]);
 	return uio_process_failed(slot, expected, names[now]);
@@ -308,7 +290,8 @@ uio_start(struct uio_dev *dev, unsigned int slot, const char *role,
 	return uio_spawn(dev, slot, role, args) && uio_wait_state(slot, state);
 }
 
-void
+/* Let a secondary end. */
+static void
 uio_finish(unsigned int slot)
 {
 	/* What was written for the secondary to see, before it goes on. */
@@ -329,17 +312,6 @@ uio_kill(unsigned int slot, int sig)
 		kill(uio_children[slot].pid, sig);
 }
 
-void
-uio_kill_all(void)
-{
-	unsigned int slot;
-
-	for (slot = 0; slot < UIO_SLOTS; slot++) {
-		if (uio_children[slot].pid != 0 && !uio_children[slot].ended)
-			kill(uio_children[slot].pid, SIGKILL);
-	}
-}
-
 bool
 uio_wait_end(unsigned int slot, int end)
 {
@@ -352,9 +324,7 @@ uio_wait_end(unsigned int slot, int end)
 		return false;
 	while (!uio_has_ended(slot) && uio_pause(deadline))
 		;
-	if (!child->ended || (end >= 0 ?
-			!WIFEXITED(child->status) || WEXITSTATUS(child->status) != end :
-			!WIFSIGNALED(child->status) || WTERMSIG(child->status) != -end)) {
+	if (!child->ended || child->end != end) {
 		snprintf(expected, sizeof(expected), "end with %s %d",
 				end < 0 ? "signal" : "exit code", abs(end));
 		return uio_process_failed(slot, expected, uio_shared->peers[slot].what);
@@ -364,7 +334,7 @@ uio_wait_end(unsigned int slot, int end)
 	if (child->traffic == NULL || !child->traffic->running || child->traffic->error[0] != '\0')
 		return true;
 	reads = child->traffic->reads - child->reads;
-	return uio_expect(reads >= UIO_READS_MIN, "traffic while the secondary lived", "%u reads",
+	return uio_expect(reads >= UIO_READS_MIN, "traffic while the secondary lived, got %u reads",
 			reads);
 }
 
@@ -388,7 +358,7 @@ uio_expect_no_open(unsigned int slot)
 	struct inotify_event events[32];
 	ssize_t len = read(uio_children[slot].opens, events, sizeof(events));
 
-	return uio_expect(len < 0 && errno == EAGAIN, "no open() of /dev/uioX", "%s",
+	return uio_expect(len < 0 && errno == EAGAIN, "no open() of /dev/uioX, got %s",
 			len < 0 ? "no watch" : "at least one");
 }
 
@@ -412,7 +382,7 @@ uio_expect_output(unsigned int slot, const char *first, const char *second, cons
 	if (!uio_ok() || uio_output_has(slot, first, second, third))
 		return uio_ok();
 	uio_children[slot].show_log = true;
-	return uio_expect(false, first, "no line with it, %s and %s", second, third);
+	return uio_expect(false, "%s, got no line with it, %s and %s", first, second, third);
 }
 
 bool
@@ -432,50 +402,39 @@ uio_wait_output(unsigned int slot, const char *text)
 	return found;
 }
 
-/* Print the output of a secondary, away from column 0: those lines are the verdicts'. */
-static void
-uio_print_log(unsigned int slot)
-{
-	struct uio_child *child = &uio_children[slot];
-	unsigned int lines = 0;
-	char line[256];
-
-	rewind(child->log);
-	while (lines++ < UIO_LOG_LINES && fgets(line, sizeof(line), child->log) != NULL) {
-		line[strcspn(line, "\n")] = '\0';
-		printf("#   %s[%u]: %s\n", child->role, slot, line);
-	}
-}
-
 void
 uio_reap(void)
 {
 	const uint64_t deadline = uio_deadline(UIO_END_TIMEOUT_MS);
-	unsigned int slot;
+	unsigned int slot, lines;
+	struct uio_child *child;
+	char line[256];
 
 	for (slot = 0; slot < UIO_SLOTS; slot++) {
 		if (uio_children[slot].pid != 0)
 			uio_finish(slot);
 	}
 	for (slot = 0; slot < UIO_SLOTS; slot++) {
-		struct uio_child *child = &uio_children[slot];
-
+		child = &uio_children[slot];
 		/*
 		 * Let it end by itself if it can: a secondary that is killed may hold a lock in
 		 * shared memory, which would block this process and all that come later.
 		 */
 		while (child->pid != 0 && !child->is_primary && !uio_has_ended(slot) &&
-				!nvme_expired(deadline)) {
-			uio_traffic_poll();
-			rte_delay_us_sleep(UIO_POLL_EMULATED_US);
+				!nvme_expired(deadline))
+			uio_pause(deadline);
+		uio_kill(slot, SIGKILL);
+		/* SIGKILL ends it for sure: this wait is short. */
+		if (child->pid != 0 && !child->ended)
+			waitpid(child->pid, NULL, 0);
+		if (child->show_log)
+			rewind(child->log);
+		for (lines = 0; child->show_log && lines < UIO_LOG_LINES &&
+				fgets(line, sizeof(line), child->log) != NULL; lines++) {
+			/* Away from column 0: those lines are the verdicts'. */
+			line[strcspn(line, "\n")] = '\0';
+			printf("#   %s[%u]: %s\n", child->role, slot, line);
 		}
-		if (child->pid != 0 && !uio_has_ended(slot)) {
-			kill(child->pid, SIGKILL);
-			/* SIGKILL ends it for sure: this wait is short. */
-			waitpid(child->pid, &child->status, 0);
-		}
-		if (child->log != NULL && (child->show_log || uio_settings.verbose))
-			uio_print_log(slot);
 		uio_forget(slot);
 	}
 }
@@ -503,33 +462,33 @@ uio_set_state(enum uio_state state)
 }
 
 /* Find what the environment says that this process is: "role,slot,device,parent". */
-static int
-uio_find_role_and_peer(const char *text)
+static bool
+uio_find_role_and_peer(void)
 {
 	const struct rte_memzone *mz = rte_memzone_lookup(UIO_SHARED_MZ);
+	const char *text = getenv(UIO_ENV_ROLE);
+	unsigned int slot = UIO_SLOTS;
 	char name[32];
-	unsigned int slot;
-	int found;
 
-	found = sscanf(text, "%31[^,],%u,%17[^,],%d", name, &slot, uio_device_name, &uio_parent);
-	uio_role = found == 4 ? uio_find_role(name) : NULL;
+	if (sscanf(text, "%31[^,],%u,%17[^,],%d", name, &slot, uio_device_name, &uio_parent) == 4)
+		uio_role = uio_find_role(name);
 	if (uio_role == NULL || slot >= UIO_SLOTS || (mz == NULL && uio_role->program == NULL)) {
-		printf(UIO_ENV_ROLE "=%s is not \"role,slot,device,parent\", or there is no memzone "
-				UIO_SHARED_MZ "\n", text);
-		return -1;
+		printf(UIO_ENV_ROLE "=%s is not \"role,slot,device,parent\", or there is no "
+				"memzone " UIO_SHARED_MZ "\n", text);
+		return false;
 	}
 	if (uio_role->program == NULL) {
 		uio_shared = mz->addr;
 		uio_peer = &uio_shared->peers[slot];
 	}
-	return 0;
+	return true;
 }
 
 static bool
 uio_accept(struct rte_pci_device *pci)
 {
 	/* With UIO_ATTACH_INIT this is before uio_role_main(). */
-	if (uio_peer == NULL && uio_find_role_and_peer(getenv(UIO_ENV_ROLE)) != 0)
+	if (uio_peer == NULL && !uio_find_role_and_peer())
 		return false;
 	if (strcmp(pci->name, uio_device_name) != 0)
 		return uio_role->all_devices;
@@ -581,7 +540,6 @@ uio_attach(void)
 	}
 	uio_peer->attach_us = (rte_get_timer_cycles() - start) * 1000000 / rte_get_timer_hz();
 	uio_report_resources();
-	uio_set_state(uio_attached != NULL ? UIO_STATE_ATTACHED : UIO_STATE_NOT_ATTACHED);
 
 	return ret;
 }
@@ -602,21 +560,10 @@ uio_wait_primary(void)
 	return true;
 }
 
-/* End by a signal, whatever handles it. */
-static void
-uio_end_by(int sig)
-{
-	const struct rlimit no_core = { 0, 0 };
-
-	setrlimit(RLIMIT_CORE, &no_core);
-	signal(sig, SIG_DFL);
-	raise(sig);
-}
-
 int
-uio_role_main(const char *text)
+uio_role_main(void)
 {
-	if (uio_peer == NULL && uio_find_role_and_peer(text) != 0)
+	if (uio_peer == NULL && !uio_find_role_and_peer())
 		return UIO_EXIT_FAILED;
 	if (uio_role->program != NULL)
 		return uio_role->program(uio_role->name, uio_device_name);
@@ -627,18 +574,16 @@ uio_role_main(const char *text)
 		uio_set_state(UIO_STATE_STARTED);
 	if (uio_attach() != 0)
 		return UIO_EXIT_FAILED;
-	if (uio_attached != NULL) {
-		if (uio_role->work != NULL) {
-			if (uio_role->work(uio_peer, uio_attached) != 0)
-				return UIO_EXIT_FAILED;
-			uio_report_resources();
-		}
-		uio_set_state(UIO_STATE_DONE);
+	if (uio_attached != NULL && uio_role->work != NULL) {
+		if (uio_role->work(uio_peer, uio_attached) != 0)
+			return UIO_EXIT_FAILED;
+		uio_report_resources();
 	}
+	uio_set_state(uio_attached != NULL ? UIO_STATE_DONE : UIO_STATE_NOT_ATTACHED);
 
 	if (!uio_wait_primary())
 		return UIO_EXIT_ABANDONED;
-	if (uio_role->raise != 0)
-		uio_end_by(uio_role->raise);
-	return uio_role->end != NULL ? uio_role->end() : 0;
+	if (uio_role->end != NULL)
+		uio_role->end(EXIT_SUCCESS);
+	return EXIT_SUCCESS;
 }

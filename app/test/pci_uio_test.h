@@ -51,7 +51,6 @@ struct uio_settings {
 	uint32_t repeat;      /**< secondaries in the repeat case */
 	uint32_t time_scale;  /**< factor on all deadlines */
 	uint32_t undefined;   /**< 1: doorbells may be written without a defined result */
-	uint32_t verbose;     /**< 1: show the output of all secondaries */
 };
 extern struct uio_settings uio_settings;
 
@@ -72,14 +71,17 @@ uio_deadline(uint32_t ms)
 /** One more place, for single reads and for secondaries. */
 #define UIO_PLACE_FIXED UIO_DEPTH
 #define UIO_PLACES (UIO_DEPTH + 1)
+/** Buffers: of each place, what each must contain, and of secondaries by their queue. */
+#define UIO_BUF_DATA 1
+#define UIO_BUF_EXPECTED (UIO_BUF_DATA + UIO_PLACES)
+#define UIO_BUF_SECONDARY (UIO_BUF_EXPECTED + UIO_PLACES)
 
 /** How far a secondary is. Later states include the earlier ones, but for the last. */
 enum uio_state {
 	UIO_STATE_NONE,
 	UIO_STATE_STARTED,   /**< EAL is up, nothing attached yet */
 	UIO_STATE_ATTACHING, /**< BARs are mapped, the probe has not returned */
-	UIO_STATE_ATTACHED,
-	UIO_STATE_DONE,      /**< the role did its work */
+	UIO_STATE_DONE,      /**< attached, and the role did its work */
 	UIO_STATE_NOT_ATTACHED, /**< the probe is over, without the device */
 };
 
@@ -119,8 +121,6 @@ struct uio_traffic {
 	uint16_t depth;
 	uint16_t in_flight;
 	struct nvme_qpair qp;
-	struct nvme_mem data;      /**< a buffer for each command, and one for single reads */
-	struct nvme_mem reference; /**< what each place must contain */
 	uint64_t lba[UIO_PLACES];
 	uint32_t reads;            /**< completed, with the right data */
 	uint64_t deadline;         /**< of the next completion */
@@ -146,27 +146,41 @@ struct uio_dev {
 
 /* Cases and roles. */
 
+/** Arguments of uio_spawn() beside the role; zeroes are good defaults. */
+struct uio_spawn_args {
+	const char *allow;     /**< device to allow instead */
+	const char *option;    /**< one more EAL option */
+	const char *prefix;    /**< be a primary of this file prefix instead */
+	uint32_t arg;          /**< for the role */
+};
+
 #define UIO_CASE_NVME (1u << 0)    /**< needs a drive with which I/O is possible */
 #define UIO_CASE_EXIT (1u << 1)    /**< shows nothing where the kernel keeps bus master */
 #define UIO_CASE_REPEAT (1u << 2)  /**< takes the longer, the higher uio_settings.repeat is */
 #define UIO_CASE_FAILS (1u << 3)   /**< the attach of the secondary must fail */
-#define UIO_CASE_KILL (1u << 4)    /**< the secondary is killed when it has attached */
+#define UIO_CASE_KILL (1u << 4)    /**< the secondary gets the signal that ends it */
 #define UIO_CASE_NO_OPEN (1u << 5) /**< nothing may open /dev/uioX while the secondary lives */
 #define UIO_CASE_END (1u << 6)     /**< differs in how a process ends: a drive is enough */
+#define UIO_CASE_BESIDE (1u << 7)  /**< beside another secondary, which ends after it */
 
-/** A case: run() does it, or it is a row that says what one secondary does. */
+/**
+ * A case: run() does it, or it is a row that says what one secondary does. uio_check() follows,
+ * unless run() has unmapped the device, which is mapped again then.
+ */
 struct uio_case {
 	const char *name;
 	const char *claim;
 	uint32_t flags;
 	void (*run)(struct uio_dev *dev);
-	/* Without run(), a secondary attaches and ends; then come check() and uio_check(). */
+	uint16_t queues;           /**< I/O queue pairs that it needs */
+	/* Without run(), a secondary attaches and ends, then comes check(). */
 	const char *role;
-	const char *option;        /**< of EAL */
-	const char *allow;         /**< device instead of the one under test */
+	struct uio_spawn_args args;
 	int end;                   /**< exit code, or negative signal number */
 	void (*check)(struct uio_dev *dev); /**< of uio_shared->peers[0] */
 };
+/** The case that runs: run() may find its parameters there. */
+extern const struct uio_case *uio_current;
 
 /** What an attach goes through. */
 enum uio_attach {
@@ -181,9 +195,8 @@ struct uio_role {
 	enum uio_attach attach;
 	int (*before)(struct uio_peer *peer);
 	int (*work)(struct uio_peer *peer, struct rte_pci_device *pci);
-	int (*end)(void);
+	void (*end)(int status);   /**< instead of a return from main */
 	int (*program)(const char *role, const char *device); /**< instead of all: own primary */
-	int raise;                 /**< signal that ends it */
 	bool kill_in_probe;
 	bool leave_unmapped;
 	bool all_devices;          /**< attach every device that is allowed */
@@ -223,27 +236,16 @@ RTE_INIT(uio_register_##table) \
 
 /** There is no verdict yet: go on. */
 bool uio_ok(void);
-/** Fail unless @p holds; the line of the verdict is "expected <...>, got <...>". */
-__rte_format_printf(3, 4)
-bool uio_expect(bool holds, const char *expected, const char *got, ...);
+/** Fail unless @p holds; @p what has the form "<what is expected>, got <what was seen>". */
+__rte_format_printf(2, 3)
+bool uio_expect(bool holds, const char *what, ...);
 /** Skip, for a reason that says what would let the case run. */
 __rte_format_printf(1, 2)
 bool uio_skip(const char *reason, ...);
 /** A signal that asks the test to end, or 0. */
 int uio_signal(void);
-/** Call for each device under test. */
-struct uio_dev *uio_next_device(const struct uio_dev *dev);
 
 /* Secondaries: pci_uio_process.c */
-
-/** Arguments of uio_spawn() beside the role; zeroes are good defaults. */
-struct uio_spawn_args {
-	const char *allow;     /**< device to allow instead */
-	const char *also;      /**< device to allow beside it */
-	const char *option;    /**< one more EAL option */
-	const char *prefix;    /**< be a primary of this file prefix instead */
-	uint32_t arg;          /**< for the role */
-};
 
 /** Start a secondary in a slot. */
 bool uio_spawn(struct uio_dev *dev, unsigned int slot, const char *role,
@@ -275,11 +277,8 @@ bool uio_expect_output(unsigned int slot, const char *first, const char *second,
 /** Get the shared memory, in a primary. */
 bool uio_shared_reserve(void);
 void uio_shared_free(void);
-/** Let a secondary end. */
-void uio_finish(unsigned int slot);
+/** Send a signal to a secondary that has not ended; a signal handler may call this. */
 void uio_kill(unsigned int slot, int sig);
-/** From a signal handler: SIGKILL to all secondaries. */
-void uio_kill_all(void);
 /** Wait with traffic; false at the deadline, or when a signal asks the test to end. */
 bool uio_pause(uint64_t deadline);
 /** Wait until the output has a text, if any, with traffic; false when the process ends before. */
@@ -290,7 +289,7 @@ void uio_reap(void);
 
 /* In a secondary. */
 
-int uio_role_main(const char *text);
+int uio_role_main(void);
 /** Set the state, after everything that was written before. */
 void uio_set_state(enum uio_state state);
 /** The process that started this one has ended. */
@@ -308,8 +307,6 @@ bool uio_check_bus_master(struct uio_dev *dev);
 bool uio_unmap(struct uio_dev *dev);
 /** Fail if @p ret, of a verb of nvme_ctrl.h, is not 0; a recovery follows. */
 bool uio_expect_io(struct uio_dev *dev, int ret, const char *expected);
-bool uio_create_queue(struct uio_dev *dev, struct nvme_qpair *qp, uint16_t qid);
-bool uio_delete_queue(struct uio_dev *dev, struct nvme_qpair *qp);
 /** Recover, as a step of a case. */
 bool uio_recovered(struct uio_dev *dev);
 
@@ -319,8 +316,10 @@ bool uio_recovered(struct uio_dev *dev);
 bool uio_remap(struct uio_dev *dev);
 /** The recovery that an application can do: bus master, controller reset, new queues. */
 int uio_recover(struct uio_dev *dev);
-/** Nothing needs a recovery. Says in @p why what does. */
-bool uio_is_healthy(struct uio_dev *dev, char *why, size_t size);
+/** 0 when nothing needs a recovery, or dev->ctrl.error says what does. */
+int uio_look(struct uio_dev *dev);
+/** The device is mapped in this process, or not any more. */
+void uio_set_mapped(struct uio_dev *dev, bool mapped);
 /** Take completions of the traffic of all devices, check the data, send the next commands. */
 void uio_traffic_poll(void);
 /** Wait until nothing is in flight, and send nothing more. */
@@ -332,13 +331,18 @@ void uio_emergency_stop(void);
 
 /* Devices: pci_uio_device.c */
 
-/** Answer of the driver's remove(), in this process. */
+extern struct uio_dev uio_devices[UIO_DEVICES_MAX];
+extern unsigned int uio_devices_nb;
+#define UIO_FOREACH_DEVICE(dev) \
+	for (dev = uio_devices; dev < uio_devices + uio_devices_nb; dev++)
+
+/** Answer of the driver's remove(), in this process: -EBUSY in the primary. */
 extern int uio_remove_answer;
 /** Register the driver; @p accept is asked about each device, its BARs mapped or not. */
 void uio_driver_register(bool (*accept)(struct rte_pci_device *pci), bool map);
 void uio_driver_unregister(void);
 /** Find the devices to test and attach them; skips the test when there is none. */
-bool uio_devices_attach(struct uio_dev *devices, unsigned int *nb);
+bool uio_devices_attach(void);
 /** The device of this name on the bus, or NULL. */
 struct rte_pci_device *uio_find_pci(const char *name);
 /** Path of a file of a device in sysfs. */

@@ -26,11 +26,17 @@
 #define UIO_RESETS_MAX 5
 
 static bool
-need_queues(const struct uio_dev *dev, unsigned int queues)
+create_queue(struct uio_dev *dev, struct nvme_qpair *qp, uint16_t qid)
 {
-	if (dev->ctrl.io_queues < queues)
-		uio_skip("%s grants only %u I/O queue pairs", dev->name, dev->ctrl.io_queues);
-	return uio_ok();
+	return uio_ok() && uio_expect_io(dev, nvme_qpair_create(&dev->ctrl, qp, qid),
+			"a queue pair to be created");
+}
+
+static bool
+delete_queue(struct uio_dev *dev, struct nvme_qpair *qp)
+{
+	return uio_ok() && uio_expect_io(dev, nvme_qpair_delete(&dev->ctrl, qp),
+			"the queue pair to be deleted");
 }
 
 /*
@@ -64,8 +70,10 @@ violate(struct uio_dev *dev, uint16_t qid, uint32_t value, uint32_t info)
  * controller is not defined (NVMe over PCIe Transport, 3.1.2.1): hence not on any real drive.
  */
 static void
-expect_event(struct uio_dev *dev, bool has_queue, uint32_t info)
+case_event(struct uio_dev *dev)
 {
+	const uint32_t info = uio_current->args.arg;
+	const bool has_queue = info == NVME_AER_INVALID_DB_VALUE;
 	/* One that the controller grants, or its doorbell may not exist, and that no case uses. */
 	const uint16_t qid = has_queue ? UIO_QID_A : dev->ctrl.io_queues;
 	struct nvme_qpair qp = { .size = 1 };
@@ -75,54 +83,31 @@ expect_event(struct uio_dev *dev, bool has_queue, uint32_t info)
 		uio_skip("undefined doorbell writes only on QEMU's controllers, or with "
 				UIO_ENV "UNDEFINED=1");
 	/* Without events from before. */
-	if (!need_queues(dev, has_queue ? UIO_QID_A : UIO_QID_B + 1) || !uio_recovered(dev))
+	if (!uio_recovered(dev))
 		return;
 	if (has_queue)
-		uio_create_queue(dev, &qp, qid);
+		create_queue(dev, &qp, qid);
 	ret = uio_ok() ? violate(dev, qid, qp.size, info) : 0;
 	if (ret != 0 && uio_recovered(dev)) {
 		if (ret == -ETIMEDOUT)
 			uio_skip("%s raises no event for this", dev->name);
-		uio_expect(false, "an event before a secondary", "none");
+		uio_expect(false, "an event before a secondary, got none");
 	}
 	uio_run_secondary(dev, "return");
 	if (uio_check_bus_master(dev))
 		uio_expect_io(dev, violate(dev, qid, qp.size, info),
 				"the same event after a secondary");
 	if (has_queue)
-		uio_delete_queue(dev, &qp);
-	uio_check(dev);
+		delete_queue(dev, &qp);
 }
 
-static void
-case_traffic_no_queue(struct uio_dev *dev)
-{
-	expect_event(dev, false, NVME_AER_INVALID_DB_REGISTER);
-}
-
-static void
-case_traffic_sq_tail(struct uio_dev *dev)
-{
-	expect_event(dev, true, NVME_AER_INVALID_DB_VALUE);
-}
-
-/* A queue pair for a secondary, and memory for its data. */
-static bool
-create_for_secondary(struct uio_dev *dev, struct nvme_qpair *qp, uint16_t qid)
-{
-	struct nvme_mem data;
-
-	return uio_create_queue(dev, qp, qid) && uio_expect_io(dev, nvme_mem_get(&dev->ctrl,
-			&data, "uio_data", qid, NVME_BUF_SIZE), "memory for a secondary");
-}
-
+/* A secondary that reads on a queue pair of its own. */
 static bool
 start_reader(struct uio_dev *dev, unsigned int slot, struct nvme_qpair *qp, uint16_t qid)
 {
 	const struct uio_spawn_args args = { .arg = qid };
 
-	return create_for_secondary(dev, qp, qid) &&
-		uio_start(dev, slot, "reads", &args, UIO_STATE_DONE);
+	return create_queue(dev, qp, qid) && uio_start(dev, slot, "reads", &args, UIO_STATE_DONE);
 }
 
 /* Wait until a secondary has done some more reads. */
@@ -134,7 +119,7 @@ expect_reads(unsigned int slot)
 	const uint32_t before = peer->reads;
 
 	while (uio_ok() && peer->reads - before < UIO_READS)
-		uio_expect(uio_pause(deadline), "the secondary to go on reading", "%u reads, %s",
+		uio_expect(uio_pause(deadline), "the secondary to go on reading, got %u reads, %s",
 				peer->reads - before, peer->what);
 }
 
@@ -143,13 +128,11 @@ case_io_secondary(struct uio_dev *dev)
 {
 	struct nvme_qpair qp;
 
-	need_queues(dev, UIO_QID_A);
 	start_reader(dev, 0, &qp, UIO_QID_A);
 	expect_reads(0);
 	uio_end(0, 0);
 	uio_check_bus_master(dev);
-	uio_delete_queue(dev, &qp);
-	uio_check(dev);
+	delete_queue(dev, &qp);
 }
 
 static void
@@ -157,7 +140,6 @@ case_io_killed(struct uio_dev *dev)
 {
 	struct nvme_qpair a, b;
 
-	need_queues(dev, UIO_QID_B);
 	start_reader(dev, 0, &a, UIO_QID_A);
 	start_reader(dev, 1, &b, UIO_QID_B);
 	uio_kill(0, SIGKILL);
@@ -165,9 +147,8 @@ case_io_killed(struct uio_dev *dev)
 	uio_check_bus_master(dev);
 	expect_reads(1);
 	uio_end(1, 0);
-	uio_delete_queue(dev, &a);
-	uio_delete_queue(dev, &b);
-	uio_check(dev);
+	delete_queue(dev, &a);
+	delete_queue(dev, &b);
 }
 
 /*
@@ -205,7 +186,6 @@ case_traffic_reset(struct uio_dev *dev)
 	uint64_t deadline;
 	int i;
 
-	need_queues(dev, UIO_QID_A);
 	for (i = 0; i < UIO_RESETS_MAX && !in_flight; i++) {
 		if (!start_reader(dev, 0, &qp, UIO_QID_A))
 			return;
@@ -213,14 +193,14 @@ case_traffic_reset(struct uio_dev *dev)
 		deadline = uio_deadline(UIO_READS_TIMEOUT_MS);
 		while (uio_ok() && peer->result[0] == 0)
 			uio_expect(uio_pause(deadline), "the read of the secondary to fail with "
-					"the reset", "%u reads, %s", peer->reads, peer->what);
+					"the reset, got %u reads, %s", peer->reads, peer->what);
 		uio_recovered(dev);
 		/* The secondary goes on with a queue of the same memory. */
-		create_for_secondary(dev, &qp, UIO_QID_A);
+		create_queue(dev, &qp, UIO_QID_A);
 		uio_shared->peers[0].step = 1;
 		expect_reads(0);
 		uio_end(0, 0);
-		uio_delete_queue(dev, &qp);
+		delete_queue(dev, &qp);
 		if (!uio_check(dev))
 			return;
 	}
@@ -235,7 +215,7 @@ check_intr_secondary(struct uio_dev *dev __rte_unused)
 	const int32_t *result = uio_shared->peers[0].result;
 
 	uio_expect(result[0] < 0 && result[1] < 0 && result[2] < 0,
-			"rte_intr_enable, _callback_register and _disable to fail", "%d, %d, %d",
+			"rte_intr_enable, _callback_register and _disable to fail, got %d, %d, %d",
 			result[0], result[1], result[2]);
 }
 
@@ -267,17 +247,17 @@ expect_interrupt(struct uio_dev *dev, const char *when)
 
 	/* uio_pci_generic disabled INTx at the last interrupt: enable it again. */
 	if (!uio_expect(rte_intr_enable(dev->pci->intr_handle) == 0,
-			"rte_intr_enable in the primary to work", "an error %s", when))
+			"rte_intr_enable in the primary to work, got an error %s", when))
 		return;
 	nvme_reg_write(ctrl, NVME_REG_INTMC, UINT32_MAX);
-	uio_expect(nvme_sq_post(&ctrl->admin, &cmd) == 0, "room in the admin queue", "none");
+	uio_expect(nvme_sq_post(&ctrl->admin, &cmd) == 0, "room in the admin queue, got none");
 	nvme_sq_ring(&ctrl->admin);
 	while (interrupts == before && uio_pause(deadline))
 		;
 	nvme_reg_write(ctrl, NVME_REG_INTMS, UINT32_MAX);
-	uio_expect_io(dev, nvme_wait(ctrl, &ctrl->admin, "Identify", cmd.cid, NULL),
+	uio_expect_io(dev, nvme_wait(ctrl, &ctrl->admin, "Identify", cmd.cid, ctrl->command_ms),
 			"Identify to complete");
-	uio_expect(interrupts != before, "an interrupt", "none %s", when);
+	uio_expect(interrupts != before, "an interrupt, got none %s", when);
 }
 
 static void
@@ -291,7 +271,7 @@ case_intr_primary(struct uio_dev *dev)
 	if (!uio_sysfs_read(dev->name, "irq", irq, sizeof(irq)) || atoi(irq) == 0)
 		uio_skip("%s has no INTx", dev->name);
 	ret = uio_ok() ? rte_intr_callback_register(handle, on_interrupt, NULL) : 0;
-	uio_expect(ret == 0, "rte_intr_callback_register in the primary to work", "%d", ret);
+	uio_expect(ret == 0, "rte_intr_callback_register in the primary to work, got %d", ret);
 	if (!uio_ok())
 		return;
 	expect_interrupt(dev, "before a secondary");
@@ -301,7 +281,6 @@ case_intr_primary(struct uio_dev *dev)
 
 	rte_intr_disable(handle);
 	rte_intr_callback_unregister_sync(handle, on_interrupt, NULL);
-	uio_check(dev);
 }
 
 /* In a secondary. */
@@ -316,20 +295,16 @@ role_interrupts(struct uio_peer *peer, struct rte_pci_device *pci)
 	return 0;
 }
 
-/* Read on the queue pair that the primary made for this slot, until an error or the end. */
+/* Read on the queue pair that the primary made for this process, until an error or the end. */
 static int
-read_until(struct uio_peer *peer, struct nvme_ctrl *ctrl, const struct nvme_mem *data,
-		const struct nvme_mem *reference)
+read_until(struct uio_peer *peer, struct nvme_ctrl *ctrl)
 {
 	struct nvme_qpair qp;
 	int ret = nvme_qpair_init(ctrl, &qp, peer->arg);
 
 	while (ret == 0 && peer->finish == 0 && !uio_is_orphan()) {
-		memset(data->addr, ~*(uint8_t *)reference->addr, NVME_BUF_SIZE);
-		ret = nvme_read(ctrl, &qp, uio_shared->lba, data);
-		if (ret == 0 && memcmp(data->addr, reference->addr, NVME_BUF_SIZE) != 0)
-			ret = nvme_fail(ctrl, -EILSEQ, "queue %u: wrong data after %u reads",
-					qp.qid, peer->reads);
+		ret = nvme_read_expected(ctrl, &qp, uio_shared->lba, UIO_BUF_SECONDARY + qp.qid,
+				UIO_BUF_EXPECTED + UIO_PLACE_FIXED);
 		if (ret == 0 && ++peer->reads == 1)
 			uio_set_state(UIO_STATE_DONE);
 	}
@@ -342,7 +317,6 @@ static int
 role_reads(struct uio_peer *peer, struct rte_pci_device *pci)
 {
 	const uint64_t deadline = uio_deadline(UIO_READS_TIMEOUT_MS);
-	struct nvme_mem data, places, reference;
 	struct nvme_ctrl ctrl;
 	int ret;
 
@@ -351,14 +325,7 @@ role_reads(struct uio_peer *peer, struct rte_pci_device *pci)
 	ctrl.nsid = uio_shared->nsid;
 	ctrl.block_size = uio_shared->block_size;
 	if (ret == 0)
-		ret = nvme_mem_get(&ctrl, &data, "uio_data", peer->arg, NVME_BUF_SIZE);
-	if (ret == 0)
-		ret = nvme_mem_get(&ctrl, &places, "uio_ref", 0, UIO_PLACES * NVME_BUF_SIZE);
-	if (ret != 0)
-		return ret;
-	reference = nvme_mem_part(&places, UIO_PLACE_FIXED);
-
-	ret = read_until(peer, &ctrl, &data, &reference);
+		ret = read_until(peer, &ctrl);
 	/* A reset ends the queue. The primary creates another one, and says so. */
 	while (ret != 0 && ret != -EILSEQ) {
 		peer->result[0]++;
@@ -367,7 +334,7 @@ role_reads(struct uio_peer *peer, struct rte_pci_device *pci)
 		if (peer->step == 0)
 			break;
 		peer->step = 0;
-		ret = read_until(peer, &ctrl, &data, &reference);
+		ret = read_until(peer, &ctrl);
 	}
 	return ret;
 }
@@ -379,15 +346,19 @@ static const struct uio_role uio_traffic_roles[] = {
 UIO_REGISTER_ROLES(uio_traffic_roles)
 
 static const struct uio_case uio_traffic_cases[] = {
-	{ .name = "traffic_no_queue", .flags = UIO_CASE_NVME, .run = case_traffic_no_queue,
+	{ .name = "traffic_no_queue", .flags = UIO_CASE_NVME, .run = case_event,
+		.args.arg = NVME_AER_INVALID_DB_REGISTER, .queues = UIO_QID_B + 1,
 		.claim = "after a secondary, a doorbell of no queue raises its event" },
-	{ .name = "traffic_sq_tail", .flags = UIO_CASE_NVME, .run = case_traffic_sq_tail,
+	{ .name = "traffic_sq_tail", .flags = UIO_CASE_NVME, .run = case_event,
+		.args.arg = NVME_AER_INVALID_DB_VALUE, .queues = UIO_QID_A,
 		.claim = "after a secondary, an SQ tail beyond the queue raises its event" },
 	{ .name = "traffic_reset", .flags = UIO_CASE_NVME, .run = case_traffic_reset,
+		.queues = UIO_QID_A,
 		.claim = "a controller reset works with reads of primary and secondary in flight" },
 	{ .name = "io_secondary", .flags = UIO_CASE_NVME, .run = case_io_secondary,
+		.queues = UIO_QID_A,
 		.claim = "a secondary reads on its own queue pair, and the primary goes on" },
-	{ .name = "io_killed", .flags = UIO_CASE_NVME, .run = case_io_killed,
+	{ .name = "io_killed", .flags = UIO_CASE_NVME, .run = case_io_killed, .queues = UIO_QID_B,
 		.claim = "a secondary killed while reading stops neither another nor the primary" },
 	{ .name = "intr_secondary", .role = "interrupts", .check = check_intr_secondary,
 		.claim = "interrupt calls in a secondary fail cleanly" },

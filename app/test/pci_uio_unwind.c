@@ -63,10 +63,10 @@ check_nothing_left(struct uio_dev *dev __rte_unused)
 {
 	const struct uio_peer *peer = &uio_shared->peers[0];
 
-	uio_expect(peer->uio_fds == 0, "no fd on /dev/uio*", "%s", peer->what);
+	uio_expect(peer->uio_fds == 0, "no fd on /dev/uio*, got %s", peer->what);
 	uio_expect(peer->device_fds == 0 && peer->device_maps == 0 && peer->device_bars == 0,
-			"no fd, no mapping, no BAR address of the device",
-			"%d fds, %d mappings, %d addresses", peer->device_fds, peer->device_maps,
+			"no fd, no mapping, no BAR address of the device, got %d fds, %d "
+			"mappings, %d addresses", peer->device_fds, peer->device_maps,
 			peer->device_bars);
 }
 
@@ -81,8 +81,8 @@ check_no_config(struct uio_dev *dev)
 static void
 check_detach_unmapped(struct uio_dev *dev)
 {
-	uio_expect(uio_shared->peers[0].result[0] >= 0, "standard input still to be open",
-			"it was closed");
+	uio_expect(uio_shared->peers[0].result[0] >= 0,
+			"standard input still open, got it closed");
 	check_nothing_left(dev);
 }
 

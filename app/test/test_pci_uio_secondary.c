@@ -30,6 +30,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <rte_debug.h>
 #include <rte_pci.h>
 #include <rte_string_fns.h>
 
@@ -50,14 +51,18 @@ struct uio_item {
 #define UIO_CASES_MAX 96
 static struct uio_item uio_items[(UIO_DEVICES_MAX + 1) * UIO_CASES_MAX];
 static unsigned int uio_items_nb;
+/* That of all, those of the devices, and release; each with room for its cases and an end. */
+static union {
+	struct unit_test_suite suite;
+	char room[sizeof(struct unit_test_suite) +
+		(UIO_CASES_MAX + 1) * sizeof(struct unit_test_case)];
+} uio_suites[UIO_DEVICES_MAX + 2];
 
 static TAILQ_HEAD(, uio_case_table) uio_tables = TAILQ_HEAD_INITIALIZER(uio_tables);
-static struct uio_dev uio_devices[UIO_DEVICES_MAX];
-static unsigned int uio_devices_nb;
 
 static int uio_verdict; /* TEST_SUCCESS: none yet */
 static char uio_why[640];
-static const struct uio_case *uio_current;
+const struct uio_case *uio_current;
 static unsigned int uio_passed, uio_failed, uio_skipped;
 static volatile sig_atomic_t uio_signal_number;
 
@@ -86,7 +91,6 @@ uio_settings_read(void)
 	uio_settings.repeat = uio_setting(UIO_ENV "REPEAT", 1, 1000000, 100, &known);
 	uio_settings.time_scale = uio_setting(UIO_ENV "TIME_SCALE", 1, 1000, 1, &known);
 	uio_settings.undefined = uio_setting(UIO_ENV "UNDEFINED", 0, 1, 0, &known);
-	uio_settings.verbose = uio_setting(UIO_ENV "VERBOSE", 0, 1, 0, &known);
 	for (i = 0; environ[i] != NULL; i++)
 		given += strncmp(environ[i], UIO_ENV, strlen(UIO_ENV)) == 0 &&
 			strncmp(environ[i], UIO_ENV_ROLE "=", strlen(UIO_ENV_ROLE "=")) != 0;
@@ -94,7 +98,7 @@ uio_settings_read(void)
 	if (given != known)
 		printf("# " UIO_ENV "* in the environment: not valid; there are CASES (parts of "
 				"names or claims), REPEAT (1 to 1000000), TIME_SCALE (1 to 1000), "
-				"UNDEFINED, VERBOSE (0 or 1)\n");
+				"UNDEFINED (0 or 1)\n");
 	return given == known;
 }
 
@@ -128,14 +132,6 @@ uio_find_role(const char *name)
 	return NULL;
 }
 
-struct uio_dev *
-uio_next_device(const struct uio_dev *dev)
-{
-	const unsigned int next = dev == NULL ? 0 : dev - uio_devices + 1;
-
-	return next < uio_devices_nb ? &uio_devices[next] : NULL;
-}
-
 int
 uio_signal(void)
 {
@@ -149,19 +145,18 @@ uio_ok(void)
 }
 
 bool
-uio_expect(bool holds, const char *expected, const char *got, ...)
+uio_expect(bool holds, const char *what, ...)
 {
+	static const char before[] = "expected ";
 	va_list ap;
-	int len;
 
 	/* The first failure is the cause of those that follow. */
 	if (holds || !uio_ok())
 		return uio_ok();
 	uio_verdict = TEST_FAILED;
-	len = snprintf(uio_why, sizeof(uio_why), "expected %s, got ", expected);
-	va_start(ap, got);
-	if (len < (int)sizeof(uio_why))
-		vsnprintf(uio_why + len, sizeof(uio_why) - len, got, ap);
+	strlcpy(uio_why, before, sizeof(uio_why));
+	va_start(ap, what);
+	vsnprintf(uio_why + strlen(before), sizeof(uio_why) - strlen(before), what, ap);
 	va_end(ap);
 
 	return false;
@@ -200,12 +195,14 @@ static void
 uio_on_watchdog(int sig __rte_unused)
 {
 	static const char text[] = "\nBail out! watchdog: this case does not end: ";
+	unsigned int slot;
 
 	if (write(STDOUT_FILENO, text, sizeof(text) - 1) < 0 ||
 			write(STDOUT_FILENO, uio_current->name, strlen(uio_current->name)) < 0 ||
 			write(STDOUT_FILENO, "\n", 1) < 0)
 		uio_signal_number = SIGALRM;
-	uio_kill_all();
+	for (slot = 0; slot < UIO_SLOTS; slot++)
+		uio_kill(slot, SIGKILL);
 	uio_emergency_stop();
 	_exit(EXIT_FAILURE);
 }
@@ -227,19 +224,27 @@ uio_handle_signals(bool take)
 
 /* Run the secondary of a row. The kernel counts opens of /dev/uioX that no process admits. */
 static void
-uio_run_row(const struct uio_case *c, struct uio_dev *dev)
+uio_run_row(struct uio_dev *dev)
 {
-	const struct uio_spawn_args args = { .option = c->option, .allow = c->allow };
+	const struct uio_case *c = uio_current;
 
-	if (uio_start(dev, 0, c->role, &args, c->flags & UIO_CASE_FAILS ?
-			UIO_STATE_NOT_ATTACHED : UIO_STATE_DONE) && (c->flags & UIO_CASE_KILL))
-		uio_kill(0, SIGKILL);
+	if (c->flags & UIO_CASE_BESIDE)
+		uio_start(dev, 1, "return", NULL, UIO_STATE_DONE);
+	uio_spawn(dev, 0, c->role, &c->args);
+	if (c->args.prefix == NULL)
+		uio_wait_state(0, c->flags & UIO_CASE_FAILS ? UIO_STATE_NOT_ATTACHED :
+				UIO_STATE_DONE);
+	if (c->flags & UIO_CASE_KILL)
+		uio_kill(0, -c->end);
 	uio_end(0, c->end);
+	if (c->flags & UIO_CASE_BESIDE) {
+		uio_check_bus_master(dev);
+		uio_end(1, 0);
+	}
 	if (c->check != NULL)
 		c->check(dev);
 	if (c->flags & UIO_CASE_NO_OPEN)
 		uio_expect_no_open(0);
-	uio_check(dev);
 }
 
 static void
@@ -260,10 +265,12 @@ static const struct uio_case uio_release_case = {
 static void
 uio_attempt(const struct uio_case *c, struct uio_dev *dev)
 {
-	char state[320];
+	bool works;
 
 	if ((c->flags & UIO_CASE_NVME) && dev->unsuitable[0] != '\0')
 		uio_skip("%s", dev->unsuitable);
+	if (dev->ctrl.io_queues < c->queues)
+		uio_skip("%s grants only %u I/O queue pairs", dev->name, dev->ctrl.io_queues);
 	if ((c->flags & UIO_CASE_EXIT) && dev->keeps_bus_master)
 		uio_skip("this kernel does not clear bus master when %s is closed", dev->uio_path);
 	if (!uio_ok() || !uio_ready(dev))
@@ -271,17 +278,21 @@ uio_attempt(const struct uio_case *c, struct uio_dev *dev)
 	if (c->run != NULL)
 		c->run(dev);
 	else
-		uio_run_row(c, dev);
+		uio_run_row(dev);
+	if (dev->mapped)
+		uio_check(dev);
 	uio_reap();
 	if (!dev->mapped && !dev->dead && uio_remap(dev))
 		uio_ready(dev);
-	if (uio_signal_number != 0 || dev->dead ||
-			(uio_is_healthy(dev, state, sizeof(state)) && uio_verdict != TEST_FAILED))
+	if (uio_signal_number != 0 || dev->dead)
+		return;
+	works = uio_look(dev) == 0;
+	if (works && uio_verdict != TEST_FAILED)
 		return;
 	if (uio_verdict == TEST_SKIPPED)
 		uio_no_verdict();
-	uio_expect(false, "a device that works after the case", "%s", state);
-	printf("# %s: recovering: %s\n", dev->name, state);
+	uio_expect(false, "a device that works after the case, got %s", dev->ctrl.error);
+	printf("# recovering %s\n", works ? dev->name : dev->ctrl.error);
 	if (uio_recover(dev) != 0)
 		dev->dead = true;
 }
@@ -323,25 +334,18 @@ uio_run_case(const void *data)
 	return uio_verdict;
 }
 
-static bool
-uio_has_drive(void)
-{
-	const struct uio_dev *dev = NULL;
-
-	while ((dev = uio_next_device(dev)) != NULL && !dev->is_nvme)
-		;
-	return dev != NULL;
-}
-
 /* Whether a case is asked for. */
 static bool
 uio_case_is_wanted(const struct uio_case *c, const struct uio_dev *dev)
 {
+	const struct uio_dev *other;
 	char *list, *part, *save = NULL;
-	bool wanted = false;
+	bool wanted = false, has_drive = false;
 
+	UIO_FOREACH_DEVICE(other)
+		has_drive |= other->is_nvme;
 	if (!dev->is_nvme && ((c->flags & UIO_CASE_NVME) ||
-			((c->flags & UIO_CASE_END) && uio_has_drive())))
+			((c->flags & UIO_CASE_END) && has_drive)))
 		return false;
 	if (uio_settings.cases == NULL)
 		return true;
@@ -353,23 +357,12 @@ uio_case_is_wanted(const struct uio_case *c, const struct uio_dev *dev)
 	return wanted;
 }
 
-/* A suite with rows to fill, of which the first empty one ends it. */
-static struct unit_test_suite *
-uio_make_suite(const char *name)
-{
-	struct unit_test_suite *suite = calloc(1, sizeof(*suite) + (UIO_CASES_MAX + 1) *
-			sizeof(suite->unit_test_cases[0]));
-
-	if (suite != NULL)
-		suite->suite_name = name;
-	return suite;
-}
-
 static void
 uio_add_case(struct unit_test_suite *suite, const struct uio_case *c, struct uio_dev *dev)
 {
 	struct uio_item *item = &uio_items[uio_items_nb++];
 
+	RTE_VERIFY(suite->total < UIO_CASES_MAX);
 	item->c = c;
 	item->dev = dev;
 	/* The total is for the next row; the runner counts anew. */
@@ -377,58 +370,45 @@ uio_add_case(struct unit_test_suite *suite, const struct uio_case *c, struct uio
 		TEST_CASE_NAMED_WITH_DATA(c->name, NULL, NULL, uio_run_case, item);
 }
 
-static void
-uio_add_cases(struct unit_test_suite *suite, struct uio_dev *dev)
-{
-	const struct uio_case_table *table;
-	unsigned int i;
-
-	TAILQ_FOREACH(table, &uio_tables, next) {
-		for (i = 0; i < table->cases_nb && suite->total < UIO_CASES_MAX; i++) {
-			if (uio_case_is_wanted(&table->cases[i], dev))
-				uio_add_case(suite, &table->cases[i], dev);
-		}
-	}
-}
-
-static void
-uio_list_cases(void)
-{
-	const struct uio_case_table *table;
-	unsigned int i;
-
-	printf("# no case has \"%s\" in its name or claim; names are:\n", uio_settings.cases);
-	TAILQ_FOREACH(table, &uio_tables, next) {
-		for (i = 0; i < table->cases_nb; i++)
-			printf("#   %-22s %s\n", table->cases[i].name, table->cases[i].claim);
-	}
-}
-
 static int
 uio_run_all(void)
 {
-	struct unit_test_suite *suites[UIO_DEVICES_MAX + 2] = { NULL };
-	struct unit_test_suite *all = uio_make_suite("pci_uio_secondary");
-	unsigned int d;
-	int ret = TEST_FAILED;
+	struct unit_test_suite *parts[UIO_DEVICES_MAX + 2] = { NULL };
+	struct unit_test_suite *all = &uio_suites[0].suite, *suite = all;
+	const struct uio_case_table *table;
+	const struct uio_case *c;
+	struct uio_dev *dev;
+	unsigned int d = 0;
+	int ret;
 
+	memset(uio_suites, 0, sizeof(uio_suites));
 	uio_passed = uio_failed = uio_skipped = uio_items_nb = 0;
-	if (all == NULL)
-		return TEST_FAILED;
-	all->unit_test_suites = suites;
-	for (d = 0; d <= uio_devices_nb; d++) {
-		suites[d] = uio_make_suite(d < uio_devices_nb ? uio_devices[d].name : "release");
-		if (suites[d] == NULL)
-			goto out;
+	all->suite_name = "pci_uio_secondary";
+	all->unit_test_suites = parts;
+	UIO_FOREACH_DEVICE(dev) {
+		suite = parts[d] = &uio_suites[d + 1].suite;
+		d++;
+		suite->suite_name = dev->name;
+		TAILQ_FOREACH(table, &uio_tables, next) {
+			for (c = table->cases; c < table->cases + table->cases_nb; c++) {
+				if (uio_case_is_wanted(c, dev))
+					uio_add_case(suite, c, dev);
+			}
+		}
 	}
-	for (d = 0; d < uio_devices_nb; d++)
-		uio_add_cases(suites[d], &uio_devices[d]);
 	if (uio_items_nb == 0) {
-		uio_list_cases();
-		goto out;
+		printf("# no case has \"%s\" in its name or claim; names are:\n",
+				uio_settings.cases);
+		TAILQ_FOREACH(table, &uio_tables, next) {
+			for (c = table->cases; c < table->cases + table->cases_nb; c++)
+				printf("#   %-22s %s\n", c->name, c->claim);
+		}
+		return TEST_FAILED;
 	}
-	for (d = 0; d < uio_devices_nb; d++)
-		uio_add_case(suites[uio_devices_nb], &uio_release_case, &uio_devices[d]);
+	suite = parts[d] = &uio_suites[d + 1].suite;
+	suite->suite_name = "release";
+	UIO_FOREACH_DEVICE(dev)
+		uio_add_case(suite, &uio_release_case, dev);
 
 	printf("1..%u\n", uio_items_nb);
 	fflush(stdout);
@@ -436,36 +416,31 @@ uio_run_all(void)
 	printf("pci_uio_secondary: %u passed, %u failed, %u skipped\n", uio_passed, uio_failed,
 			uio_skipped);
 	fflush(stdout);
-out:
-	for (d = 0; d <= uio_devices_nb; d++)
-		free(suites[d]);
-	free(all);
 
 	return ret;
 }
 
+/* Print the devices, and what a secondary of this DPDK does to the first when it attaches. */
 static void
-uio_print_device(const struct uio_dev *dev)
+uio_print_devices(void)
 {
-	printf("# device %s %04x:%04x %s COMMAND 0x%04x\n", dev->name, dev->pci->id.vendor_id,
-			dev->pci->id.device_id, dev->uio_path, dev->command_found);
-	if (dev->unsuitable[0] != '\0')
-		printf("# %s: no I/O: %s\n", dev->name, dev->unsuitable);
-	else if (dev->is_nvme)
-		printf("# %s: %s, namespace %u of %" PRIu64 " blocks of %u bytes, %u I/O queues\n",
-				dev->name, dev->ctrl.model, dev->ctrl.nsid, dev->ctrl.blocks,
-				dev->ctrl.block_size, dev->ctrl.io_queues);
-}
+	struct uio_dev *dev;
 
-/* Say what a secondary of this DPDK does to the device when it attaches. */
-static void
-uio_print_base(struct uio_dev *dev)
-{
-	const struct uio_peer *peer = &uio_shared->peers[0];
-
+	UIO_FOREACH_DEVICE(dev) {
+		printf("# device %s %04x:%04x %s COMMAND 0x%04x\n", dev->name,
+				dev->pci->id.vendor_id, dev->pci->id.device_id, dev->uio_path,
+				dev->command_found);
+		if (dev->unsuitable[0] != '\0')
+			printf("# %s: no I/O: %s\n", dev->name, dev->unsuitable);
+		else if (dev->is_nvme)
+			printf("# %s: namespace %u of %" PRIu64 " blocks of %u bytes, %u I/O "
+					"queues\n", dev->name, dev->ctrl.nsid, dev->ctrl.blocks,
+					dev->ctrl.block_size, dev->ctrl.io_queues);
+	}
+	dev = uio_devices;
 	if (uio_ready(dev) && uio_run_secondary(dev, "return"))
 		printf("# base: a secondary %s /dev/uio*; COMMAND after its end: 0x%04x\n",
-				peer->uio_fds > 0 ? "opens" : "does not open",
+				uio_expect_no_open(0) ? "does not open" : "opens",
 				uio_command_sysfs(dev->name));
 	else
 		printf("# base: not known, %s\n", uio_why);
@@ -476,30 +451,27 @@ uio_print_base(struct uio_dev *dev)
 int
 test_pci_uio_secondary(void)
 {
-	const char *role = getenv(UIO_ENV_ROLE);
-	unsigned int d;
+	struct uio_dev *dev;
 	int ret;
 
 	if (!uio_settings_read())
 		return TEST_FAILED;
-	if (role != NULL)
-		return uio_role_main(role);
+	if (getenv(UIO_ENV_ROLE) != NULL)
+		return uio_role_main();
 
 	uio_no_verdict();
 	uio_signal_number = 0;
 	uio_handle_signals(true);
-	if (uio_devices_attach(uio_devices, &uio_devices_nb) && uio_shared_reserve()) {
-		for (d = 0; d < uio_devices_nb; d++)
-			uio_print_device(&uio_devices[d]);
-		uio_print_base(&uio_devices[0]);
+	if (uio_devices_attach() && uio_shared_reserve()) {
+		uio_print_devices();
 		ret = uio_run_all();
 	} else {
 		ret = uio_verdict;
 		printf(ret == TEST_SKIPPED ? "1..0 # SKIP %s\n" : "# %s\n", uio_why);
 	}
-	for (d = 0; d < uio_devices_nb; d++) {
+	UIO_FOREACH_DEVICE(dev) {
 		uio_no_verdict();
-		if (uio_devices[d].mapped && !uio_release(&uio_devices[d])) {
+		if (dev->mapped && !uio_release(dev)) {
 			printf("# %s\n", uio_why);
 			ret = TEST_FAILED;
 		}

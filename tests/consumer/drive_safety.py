@@ -46,14 +46,14 @@ SAID = {
 # Kinds of drives: QEMU's options for the controller, those for its namespace, if it has one, and
 # what the autotest must print of it; {} is its address.
 SHAPES = (
-    ("", "", ["# {}: QEMU NVMe Ctrl, namespace 1 of 32768 blocks of 512 bytes, 64 I/O queues"]),
+    ("", "", ["# {}: namespace 1 of 32768 blocks of 512 bytes, 64 I/O queues"]),
     ("mdts=1", "logical_block_size=4096,physical_block_size=4096",
-     ["# {}: QEMU NVMe Ctrl, namespace 1 of 4096 blocks of 4096 bytes, 64 I/O queues",
+     ["# {}: namespace 1 of 4096 blocks of 4096 bytes, 64 I/O queues",
       "and the primary goes on [{}]\n"]),
     ("", "ms=8", ["# {}: no I/O: {}: namespace 1 has blocks of 2^9 bytes and 8 of metadata",
                   "rte_eal_cleanup [{}]\n", "goes on [{}] # SKIP {}: namespace 1 has blocks"]),
     ("", None, ["# {}: no I/O: {}: no active namespace", "rte_eal_cleanup [{}]\n"]),
-    ("", "nsid=2", ["# {}: QEMU NVMe Ctrl, namespace 2 of", "and the primary goes on [{}]\n"]),
+    ("", "nsid=2", ["# {}: namespace 2 of", "and the primary goes on [{}]\n"]),
     ("aerl=0,max_ioqpairs=1", "", [
         ", 1 I/O queues", "goes on [{}] # SKIP {} grants only 1 I/O queue pairs"]),
     ("aerl=0,max_ioqpairs=2", "", [

@@ -21,6 +21,7 @@
 #define DIM(a) (sizeof(a) / sizeof((a)[0]))
 
 static unsigned int failures; /* in the current test */
+static struct nvme_ctrl ctrl; /* brought up before each test */
 
 #define EXPECT(got, expected) expect(#got, (uint64_t)(got), (uint64_t)(expected), __LINE__)
 
@@ -107,7 +108,6 @@ doorbells_of_each_stride(void)
 		{ UINT16_MAX, NVME_DB_CQ_HEAD, 0, 0x1000 + 131071 * 4 },
 		{ 1, NVME_DB_SQ_TAIL, 15, 0x1000 + 2 * 0x20000 },
 	};
-	struct nvme_ctrl ctrl;
 	size_t i;
 
 	for (i = 0; i < DIM(known); i++) {
@@ -152,8 +152,6 @@ fields_go_in_and_out(void)
  * with each look at the clock.
  */
 static struct {
-	uint32_t cap_low, cap_high, version, cc, csts, crto;
-	uint64_t asq, acq;
 	uint16_t head, written; /* of the admin queues */
 	uint8_t phase;
 	uint32_t active[3];     /* namespaces */
@@ -164,7 +162,8 @@ static struct {
 	bool gone, never_shuts_down, stays_ready;
 	unsigned int lists_asked, writes, event_after, event_status, log_page, settle;
 } fake;
-static uint8_t fake_bar[1 << 13];
+static uint32_t fake_bar[(1 << 13) / sizeof(uint32_t)];
+#define REG(offset) fake_bar[(offset) / sizeof(uint32_t)]
 static uint64_t fake_now;
 static uint64_t fake_quiet_until; /* a register read before that hangs the drive */
 
@@ -180,10 +179,16 @@ rte_delay_us_sleep(unsigned int us)
 	fake_now += us / 1000;
 }
 
+static uintptr_t
+fake_queue(enum nvme_reg reg)
+{
+	return REG(reg) | (uintptr_t)REG(reg + 4) << 32;
+}
+
 static void
 fake_complete(uint16_t cid, uint32_t dw0, uint16_t status)
 {
-	struct nvme_cqe *cqe = (struct nvme_cqe *)(uintptr_t)fake.acq + fake.written;
+	struct nvme_cqe *cqe = (struct nvme_cqe *)fake_queue(NVME_REG_ACQ) + fake.written;
 
 	cqe->dw0 = dw0;
 	cqe->sqhd = fake.head;
@@ -208,7 +213,7 @@ fake_identify(const struct nvme_sqe *cmd)
 	case NVME_CNS_ACTIVE_NAMESPACES:
 		fake.lists_asked++;
 		memcpy(ns, fake.active, sizeof(fake.active));
-		return fake.version >= NVME_VERSION(1, 1) ? 0 : 0x02;
+		return REG(NVME_REG_VS) >= NVME_VERSION(1, 1) ? 0 : 0x02;
 	}
 	for (i = 0; i < DIM(fake.active); i++) {
 		if (fake.active[i] == cmd->nsid) {
@@ -227,7 +232,7 @@ fake_fetch(uint16_t tail)
 	uint16_t status;
 
 	while (fake.head != tail) {
-		cmd = (struct nvme_sqe *)(uintptr_t)fake.asq + fake.head;
+		cmd = (struct nvme_sqe *)fake_queue(NVME_REG_ASQ) + fake.head;
 		fake.head = (fake.head + 1) % NVME_QUEUE_SIZE;
 		if (cmd->opc == NVME_ADMIN_ASYNC_EVENT)
 			continue;
@@ -244,58 +249,29 @@ uint32_t
 rte_read32(const volatile void *addr)
 {
 	EXPECT(fake_now < fake_quiet_until, false);
-	if (fake.gone)
-		return UINT32_MAX;
-	switch ((const volatile uint8_t *)addr - fake_bar) {
-	case NVME_REG_CAP:
-		return fake.cap_low;
-	case NVME_REG_CAP + 4:
-		return fake.cap_high;
-	case NVME_REG_VS:
-		return fake.version;
-	case NVME_REG_CC:
-		return fake.cc;
-	case NVME_REG_CSTS:
-		return fake.csts;
-	case NVME_REG_CRTO:
-		return fake.crto;
-	}
-	return 0;
+	return fake.gone ? UINT32_MAX : *(const volatile uint32_t *)addr;
 }
 
 void
 rte_write32(uint32_t value, volatile void *addr)
 {
+	const bool enabled = REG(NVME_REG_CC) & NVME_CC_EN, enable = value & NVME_CC_EN;
+
 	fake.writes++;
-	switch ((volatile uint8_t *)addr - fake_bar) {
-	case NVME_REG_CC:
-		if ((value & 1) && !(fake.cc & 1)) {
-			fake.head = fake.written = 0;
-			fake.phase = 1;
-		}
-		if (!(value & 1) && (fake.cc & 1))
-			fake_quiet_until = fake_now + fake.settle;
-		fake.cc = value;
-		fake.csts = (value & 1) || fake.stays_ready;
-		if (NVME_GET(value, NVME_CC_SHN) && !fake.never_shuts_down)
-			fake.csts |= NVME_SET(NVME_CSTS_SHST_COMPLETE, NVME_CSTS_SHST);
-		break;
-	case NVME_REG_ASQ:
-		fake.asq = (fake.asq & ~(uint64_t)UINT32_MAX) | value;
-		break;
-	case NVME_REG_ASQ + 4:
-		fake.asq = (uint32_t)fake.asq | (uint64_t)value << 32;
-		break;
-	case NVME_REG_ACQ:
-		fake.acq = (fake.acq & ~(uint64_t)UINT32_MAX) | value;
-		break;
-	case NVME_REG_ACQ + 4:
-		fake.acq = (uint32_t)fake.acq | (uint64_t)value << 32;
-		break;
-	case NVME_REG_DBS:
+	*(volatile uint32_t *)addr = value;
+	if (addr == &REG(NVME_REG_DBS))
 		fake_fetch(value);
-		break;
+	if (addr != &REG(NVME_REG_CC))
+		return;
+	if (enable && !enabled) {
+		fake.head = fake.written = 0;
+		fake.phase = 1;
 	}
+	if (!enable && enabled)
+		fake_quiet_until = fake_now + fake.settle;
+	REG(NVME_REG_CSTS) = enable || fake.stays_ready;
+	if (NVME_GET(value, NVME_CC_SHN) && !fake.never_shuts_down)
+		REG(NVME_REG_CSTS) |= NVME_SET(NVME_CSTS_SHST_COMPLETE, NVME_CSTS_SHST);
 }
 
 /* A controller with namespace 1, of 512-byte blocks; bring it up. */
@@ -311,9 +287,10 @@ static void
 fake_reset(uint32_t version)
 {
 	memset(&fake, 0, sizeof(fake));
-	fake.cap_low = 0x0f0107ff;
-	fake.cap_high = NVME_CAP_CSS_NVM >> 32;
-	fake.version = version;
+	memset(fake_bar, 0, sizeof(fake_bar));
+	REG(NVME_REG_CAP) = 0x0f0107ff;
+	REG(NVME_REG_CAP + 4) = NVME_CAP_CSS_NVM >> 32;
+	REG(NVME_REG_VS) = version;
 	fake.nn = 4;
 	fake.active[0] = 1;
 	fake.format.lbads = 9;
@@ -331,16 +308,16 @@ ready_timeout_is_never_zero(void)
 		/* CRTO may tell more, and has another field above */
 		{ 15, 1, 0xffff001f, 16000 },
 	};
-	struct nvme_ctrl ctrl;
+	struct nvme_ctrl other;
 	size_t i;
 
 	for (i = 0; i < DIM(known); i++) {
 		fake_reset(NVME_VERSION(2, 0));
-		fake.cap_low = NVME_SET(known[i].to, (uint32_t)NVME_CAP_TO);
-		fake.cap_high |= known[i].crms << 27;
-		fake.crto = known[i].crto;
-		EXPECT(nvme_ctrl_init(&ctrl, "fake", fake_bar, 1), 0);
-		EXPECT(ctrl.ready_ms, known[i].ms);
+		REG(NVME_REG_CAP) = NVME_SET(known[i].to, (uint32_t)NVME_CAP_TO);
+		REG(NVME_REG_CAP + 4) |= known[i].crms << 27;
+		REG(NVME_REG_CRTO) = known[i].crto;
+		EXPECT(nvme_ctrl_init(&other, "fake", fake_bar, 1), 0);
+		EXPECT(other.ready_ms, known[i].ms);
 	}
 }
 
@@ -361,7 +338,7 @@ unsuitable_namespaces_are_told_from_failures(void)
 		{ 1, 13, 1, 0, 1 << 12, -ENOTSUP }, { 1, 8, 1, 0, 1 << 15, -ENOTSUP },
 		{ 1, 9, 1, 0, 8, -ENOTSUP },
 	};
-	struct nvme_ctrl ctrl;
+	struct nvme_ctrl other;
 	unsigned int minor;
 	size_t i;
 
@@ -373,79 +350,81 @@ unsuitable_namespaces_are_told_from_failures(void)
 		fake.format.ms = drives[i / 2].ms;
 		fake.flbas = drives[i / 2].flbas;
 		fake.blocks = drives[i / 2].blocks;
-		EXPECT(fake_bring_up(&ctrl), drives[i / 2].ret);
+		EXPECT(fake_bring_up(&other), drives[i / 2].ret);
 		if (drives[i / 2].ret == 0) {
-			EXPECT(ctrl.nsid, drives[i / 2].nsid);
-			EXPECT(ctrl.io_queues, 4);
+			EXPECT(other.nsid, drives[i / 2].nsid);
+			EXPECT(other.io_queues, 4);
 		}
 		/* Version 1.0 has no list of namespaces. */
 		EXPECT(fake.lists_asked, minor);
 		/* and it can be left disabled */
-		EXPECT(nvme_shutdown(&ctrl), 0);
-		EXPECT(fake.cc & 1, 0);
-		nvme_ctrl_free(&ctrl);
+		EXPECT(nvme_shutdown(&other), 0);
+		EXPECT(REG(NVME_REG_CC) & 1, 0);
+		nvme_ctrl_free(&other);
 	}
 	fake_reset(NVME_VERSION(1, 4));
-	fake.cap_high = 0;
-	EXPECT(nvme_ctrl_init(&ctrl, "fake", fake_bar, 1), -ENOTSUP);
-	EXPECT(nvme_disable(&ctrl), 0);
+	REG(NVME_REG_CAP + 4) = 0;
+	EXPECT(nvme_ctrl_init(&other, "fake", fake_bar, 1), -ENOTSUP);
+	EXPECT(nvme_disable(&other), 0);
 }
 
 static void
 nothing_is_written_to_a_device_that_is_gone(void)
 {
-	struct nvme_ctrl ctrl, other;
+	struct nvme_ctrl other;
 
-	fake_reset(NVME_VERSION(1, 4));
-	EXPECT(fake_bring_up(&ctrl), 0);
 	fake.gone = true;
 	fake.writes = 0;
 	EXPECT(nvme_disable(&ctrl), -ENODEV);
 	EXPECT(nvme_shutdown(&ctrl), -ENODEV);
 	EXPECT(nvme_ctrl_init(&other, "fake", fake_bar, 1), -ENODEV);
 	EXPECT(fake.writes, 0);
-	nvme_ctrl_free(&ctrl);
 }
 
 static void
 shutdown_that_never_completes_ends_disabled(void)
 {
-	struct nvme_ctrl ctrl;
-
-	fake_reset(NVME_VERSION(1, 4));
-	EXPECT(fake_bring_up(&ctrl), 0);
 	fake.never_shuts_down = true;
 	EXPECT(nvme_shutdown(&ctrl), 0);
-	EXPECT(fake.cc & 1, 0);
+	EXPECT(REG(NVME_REG_CC) & 1, 0);
 
 	EXPECT(nvme_bring_up(&ctrl), 0);
 	fake.stays_ready = true;
 	EXPECT(nvme_shutdown(&ctrl), -ETIMEDOUT);
-	EXPECT(fake.cc & 1, 0);
-	nvme_ctrl_free(&ctrl);
+	EXPECT(REG(NVME_REG_CC) & 1, 0);
 }
 
 static void
 no_register_is_read_while_a_drive_settles(void)
 {
-	struct nvme_ctrl ctrl;
-
-	fake_reset(NVME_VERSION(1, 4));
-	fake.settle = 2500;
-	EXPECT(fake_bring_up(&ctrl), 0);
-	ctrl.settle_ms = 2500;
+	fake.settle = ctrl.settle_ms = 2500;
 	EXPECT(nvme_disable(&ctrl), 0);
-	nvme_ctrl_free(&ctrl);
+}
+
+static void
+a_read_of_nothing_is_noticed(void)
+{
+	const struct nvme_mem buf = nvme_buf(&ctrl, 1), expected = nvme_buf(&ctrl, NVME_BUFS - 1);
+	struct nvme_qpair qp;
+
+	memset(expected.addr, 0x5a, NVME_BUF_SIZE);
+	nvme_spoil(&ctrl, 1, NVME_BUFS - 1);
+	EXPECT(nvme_compare(&ctrl, 0, 1, NVME_BUFS - 1), -EILSEQ);
+	memcpy(buf.addr, expected.addr, NVME_BUF_SIZE);
+	EXPECT(nvme_compare(&ctrl, 0, 1, NVME_BUFS - 1), 0);
+	((uint8_t *)buf.addr)[NVME_BUF_SIZE - 1] ^= 1;
+	EXPECT(nvme_compare(&ctrl, 0, 1, NVME_BUFS - 1), -EILSEQ);
+	/* The buffers begin where the memory of the last queue pair ends. */
+	EXPECT(nvme_qpair_init(&ctrl, &qp, NVME_QUEUES + 1), -EINVAL);
+	EXPECT(nvme_qpair_init(&ctrl, &qp, NVME_QUEUES), 0);
+	EXPECT((uint8_t *)qp.mem.addr + 2 * ctrl.page_size, ctrl.buf.addr);
 }
 
 static void
 events_and_failures_end_a_wait(void)
 {
-	struct nvme_ctrl ctrl;
 	uint32_t dw0 = 0;
 
-	fake_reset(NVME_VERSION(1, 4));
-	EXPECT(fake_bring_up(&ctrl), 0);
 	EXPECT(nvme_aer_arm(&ctrl), 0);
 	EXPECT(nvme_aer_wait(&ctrl, 0, &dw0), -ETIMEDOUT);
 	EXPECT(ctrl.aer_armed, true);
@@ -463,13 +442,12 @@ events_and_failures_end_a_wait(void)
 	EXPECT(nvme_identify(&ctrl, NVME_CNS_CONTROLLER, 0), 0);
 	EXPECT(nvme_aer_wait(&ctrl, 0, &dw0), -EIO);
 
-	fake.csts = NVME_CSTS_CFS;
+	REG(NVME_REG_CSTS) = NVME_CSTS_CFS;
 	EXPECT(nvme_aer_wait(&ctrl, 100000, &dw0), -ENODEV);
-	fake.csts = 0;
-	EXPECT(nvme_wait(&ctrl, &ctrl.admin, "nothing", 1, NULL), -ENODEV);
-	fake.csts = NVME_CSTS_RDY;
-	EXPECT(nvme_wait(&ctrl, &ctrl.admin, "nothing", 1, NULL), -ETIMEDOUT);
-	nvme_ctrl_free(&ctrl);
+	REG(NVME_REG_CSTS) = 0;
+	EXPECT(nvme_wait(&ctrl, &ctrl.admin, "nothing", 1, 10), -ENODEV);
+	REG(NVME_REG_CSTS) = NVME_CSTS_RDY;
+	EXPECT(nvme_wait(&ctrl, &ctrl.admin, "nothing", 1, 10), -ETIMEDOUT);
 }
 
 int
@@ -489,6 +467,7 @@ main(void)
 		TEST(nothing_is_written_to_a_device_that_is_gone),
 		TEST(shutdown_that_never_completes_ends_disabled),
 		TEST(no_register_is_read_while_a_drive_settles),
+		TEST(a_read_of_nothing_is_noticed),
 		TEST(events_and_failures_end_a_wait),
 	};
 	unsigned int failed = 0;
@@ -497,7 +476,10 @@ main(void)
 	printf("1..%zu\n", DIM(tests));
 	for (i = 0; i < DIM(tests); i++) {
 		failures = 0;
+		fake_reset(NVME_VERSION(1, 4));
+		EXPECT(fake_bring_up(&ctrl), 0);
 		tests[i].run();
+		nvme_ctrl_free(&ctrl);
 		failed += failures > 0;
 		printf("%sok %zu - %s\n", failures > 0 ? "not " : "", i + 1, tests[i].name);
 	}

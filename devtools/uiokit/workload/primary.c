@@ -37,6 +37,7 @@
 
 #define PRIMARY_QID 1
 #define PRIMARY_QID_CHECK 2
+#define PRIMARY_BUF 1
 
 struct primary_drive {
 	struct rte_pci_device *pci;
@@ -84,7 +85,7 @@ primary_read(struct primary_drive *drive, struct nvme_qpair *qp)
 
 	/* No block contains this pattern: a read that transfers nothing must fail. */
 	memset(drive->data.addr, 0xa5, NVME_BUF_SIZE);
-	ret = nvme_read(&drive->ctrl, qp, lba, &drive->data);
+	ret = nvme_read(&drive->ctrl, qp, lba, PRIMARY_BUF);
 	if (ret == 0)
 		ret = primary_verify(drive, lba);
 	if (ret != 0) {
@@ -114,7 +115,7 @@ primary_start(struct primary_drive *drive)
 	if (ret == 0)
 		ret = nvme_qpair_create(ctrl, &drive->ioq, PRIMARY_QID);
 	if (ret == 0)
-		ret = nvme_mem_get(ctrl, &drive->data, "workload_data", 0, NVME_BUF_SIZE);
+		drive->data = nvme_buf(ctrl, PRIMARY_BUF);
 	drive->failed = ret != 0;
 
 	return ret;
