@@ -23,8 +23,8 @@ import confined
 
 HERE = common.TOP / "tests" / "consumer"
 # The modules of uio-doctor and dpdk-telemetry.py.
-PYTHON_MODULES = ("argparse", "glob", "json", "locale", "pathlib", "re", "readline", "socket",
-                  "traceback")
+PYTHON_MODULES = ("argparse", "ctypes", "glob", "json", "locale", "pathlib", "re", "readline",
+                  "socket", "traceback")
 # For shared linking, DPDK's flags do not contain drivers such as the bus.
 LINKING = {"shared": (["--libs"], ["-lrte_bus_pci"]), "static": (["--static", "--libs"], [])}
 
