@@ -198,15 +198,6 @@ case_bring_up(struct uio_dev *dev)
 }
 
 static void
-check_no_fd(struct uio_dev *dev __rte_unused)
-{
-	const struct uio_peer *peer = &uio_shared->peers[0];
-
-	uio_expect(peer->uio_fds == 0, "no fd on /dev/uio*", "%s (%d in all)", peer->what,
-			peer->uio_fds);
-}
-
-static void
 case_config_bytes(struct uio_dev *dev)
 {
 	const struct uio_peer *peer = &uio_shared->peers[0];
@@ -436,7 +427,8 @@ hotplug_removal(struct uio_dev *dev, bool in_primary)
 	} else {
 		uio_run_secondary(dev, "hotplug_remove");
 		removed = uio_shared->peers[0].result[0];
-		check_no_fd(dev);
+		uio_expect(uio_shared->peers[0].uio_fds == 0, "no fd on /dev/uio*", "%s",
+				uio_shared->peers[0].what);
 	}
 	uio_expect(removed == 0, "the removal to work", "%d", removed);
 	expect_cleared(dev);
@@ -511,13 +503,12 @@ static const struct uio_case uio_fd_cases[] = {
 		.claim = "control: closing /dev/uioX clears bus master; the primary can recover" },
 	{ .name = "bring_up", .flags = UIO_CASE_NVME, .run = case_bring_up,
 		.claim = "the primary enables the controller and reads from it" },
-	{ .name = "fd_none", .role = "return", .flags = UIO_CASE_NO_OPEN, .check = check_no_fd,
+	{ .name = "fd_none", .role = "return", .flags = UIO_CASE_NO_OPEN,
 		.claim = "a secondary never opens /dev/uio*" },
 	{ .name = "fd_init", .role = "attach_init", .flags = UIO_CASE_NO_OPEN,
-		.check = check_no_fd,
 		.claim = "a secondary never opens /dev/uio* when it attaches inside rte_eal_init" },
 	{ .name = "fd_create_uio_dev", .role = "return", .option = "--create-uio-dev",
-		.flags = UIO_CASE_NO_OPEN, .check = check_no_fd,
+		.flags = UIO_CASE_NO_OPEN,
 		.claim = "a secondary never opens /dev/uio* with --create-uio-dev" },
 	{ .name = "config_bytes", .run = case_config_bytes,
 		.claim = "a secondary reads the same config space as the primary" },

@@ -242,6 +242,7 @@ struct uio_spawn_args {
 	const char *also;      /**< device to allow beside it */
 	const char *option;    /**< one more EAL option */
 	const char *prefix;    /**< be a primary of this file prefix instead */
+	bool secondary;        /**< be a secondary of that prefix */
 	uint32_t arg;          /**< for the role */
 };
 

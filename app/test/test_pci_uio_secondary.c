@@ -461,11 +461,9 @@ uio_print_device(const struct uio_dev *dev)
 static void
 uio_print_base(struct uio_dev *dev)
 {
-	const struct uio_peer *peer = &uio_shared->peers[0];
-
 	if (uio_ready(dev) && uio_run_secondary(dev, "return"))
 		printf("# base: a secondary %s /dev/uio*; COMMAND after its end: 0x%04x\n",
-				peer->uio_fds > 0 ? "opens" : "does not open",
+				uio_expect_no_open(0) ? "does not open" : "opens",
 				uio_command_sysfs(dev->name));
 	else
 		printf("# base: not known, %s\n", uio_why);
