@@ -24,18 +24,13 @@
 #include <rte_pci.h>
 
 #include "test.h"
-#include "pci_uio_test.h"
+#include "pci_uio_claim.h"
 
-/* Exit codes; 0: had the device, and kept bus master. */
-#define SECOND_FAILED 1
+/* Exit codes beside SECOND_FAILED; 0: had the device, and kept bus master. */
 #define SECOND_REFUSED 4   /* with EBUSY */
 #define SECOND_LOST 5      /* had the device, and bus master did not stay set */
 #define SECOND_TOO_EARLY 6 /* the claim ended before /dev/uioX of the first primary was closed */
 #define SECOND_LEAKS_FD 7  /* was refused, and has files of the device open */
-
-/* Lines of output. */
-#define SECOND_IS_READY "second primary is ready"
-#define SECOND_HAS_DEVICE "second primary has the device"
 
 /* A user and group without any privilege. */
 #define UNPRIVILEGED_ID 65534
@@ -62,7 +57,7 @@ second_accept(struct rte_pci_device *pci)
 	return true;
 }
 
-static void
+void
 second_print(const char *text)
 {
 	printf("%s\n", text);
@@ -76,7 +71,7 @@ second_on_start(int sig __rte_unused)
 }
 
 /* Wait for the signal that starts a race. */
-static int
+int
 second_wait_start(void)
 {
 	int ms;
@@ -90,6 +85,16 @@ second_wait_start(void)
 	return second_started != 0 ? 0 : SECOND_FAILED;
 }
 
+struct rte_pci_device *
+second_attach(const char *device)
+{
+	second_device = device;
+	uio_driver_register(second_accept, true);
+	rte_errno = 0;
+	rte_bus_probe();
+	return second_pci;
+}
+
 static int
 second_open(const char *file, int flags)
 {
@@ -100,7 +105,7 @@ second_open(const char *file, int flags)
 }
 
 /* Stay until the case is over. */
-static void
+void
 second_stay(void)
 {
 	int s;
@@ -200,10 +205,7 @@ second_main(const char *role, const char *device)
 	if (ret != 0)
 		return ret;
 
-	uio_driver_register(second_accept, true);
-	rte_errno = 0;
-	rte_bus_probe();
-	if (second_pci == NULL) {
+	if (second_attach(device) == NULL) {
 		ret = rte_errno == EBUSY ? SECOND_REFUSED : SECOND_FAILED;
 		snprintf(part, sizeof(part), "/%s/", device);
 		return uio_count_fds(part, NULL, 0) == 0 ? ret : SECOND_LEAKS_FD;
@@ -256,8 +258,8 @@ start(struct uio_dev *dev, unsigned int slot, const char *role, const char *text
 }
 
 /* Start one that gets the device and ends. */
-static void
-expect_success(struct uio_dev *dev, unsigned int slot)
+void
+claim_expect_success(struct uio_dev *dev, unsigned int slot)
 {
 	spawn(dev, slot, "second_primary");
 	uio_wait_end(slot, 0);
@@ -269,13 +271,13 @@ wait_refused(struct uio_dev *dev, unsigned int slot, pid_t holder)
 {
 	char process[32];
 
-	snprintf(process, sizeof(process), "process %d,", holder);
+	snprintf(process, sizeof(process), "process %d\n", holder);
 	uio_wait_end(slot, SECOND_REFUSED);
 	uio_expect_output(slot, "is in use by", dev->name, process);
 }
 
-static void
-expect_refused(struct uio_dev *dev, unsigned int slot, pid_t holder)
+void
+claim_expect_refused(struct uio_dev *dev, unsigned int slot, pid_t holder)
 {
 	spawn(dev, slot, "second_primary");
 	wait_refused(dev, slot, holder);
@@ -298,7 +300,7 @@ case_claim_killed(struct uio_dev *dev)
 {
 	uio_unmap(dev);
 	start(dev, 0, "second_primary_hold", SECOND_HAS_DEVICE);
-	expect_refused(dev, 1, uio_pid(0));
+	claim_expect_refused(dev, 1, uio_pid(0));
 	start(dev, 2, "second_primary_next", SECOND_IS_READY);
 	uio_kill(0, SIGKILL);
 	uio_wait_end(2, 0);
@@ -309,7 +311,7 @@ case_claim_lock(struct uio_dev *dev)
 {
 	uio_unmap(dev);
 	start(dev, 0, "second_primary_lock", SECOND_IS_READY);
-	expect_success(dev, 1);
+	claim_expect_success(dev, 1);
 }
 
 static void
@@ -317,7 +319,7 @@ case_claim_again(struct uio_dev *dev)
 {
 	uio_unmap(dev);
 	start(dev, 0, "second_primary_again", SECOND_HAS_DEVICE);
-	expect_refused(dev, 1, uio_pid(0));
+	claim_expect_refused(dev, 1, uio_pid(0));
 }
 
 /* This process has an I/O port of the device, and no BAR mapped; then not even that. */
@@ -330,10 +332,10 @@ case_claim_port(struct uio_dev *dev)
 		return;
 	if (uio_expect(rte_pci_ioport_map(dev->pci, uio_first_bar(dev->pci), &port) == 0,
 			"rte_pci_ioport_map to work, got an error")) {
-		expect_refused(dev, 0, getpid());
+		claim_expect_refused(dev, 0, getpid());
 		rte_pci_ioport_unmap(&port);
 	}
-	expect_success(dev, 1);
+	claim_expect_success(dev, 1);
 }
 
 static void
@@ -382,7 +384,7 @@ static const struct uio_case uio_claim_cases[] = {
 		.claim = "an unprivileged lock on config space does not block a primary" },
 	{ .name = "claim_again", .run = case_claim_again,
 		.claim = "a primary that maps the device twice and unmaps it once still has it" },
-	{ .name = "claim_port", .run = case_claim_port,
+	{ .name = "claim_port", .flags = UIO_CASE_PORT, .run = case_claim_port,
 		.claim = "a primary with only an I/O port has the device until it unmaps that" },
 	{ .name = "claim_race", .flags = UIO_CASE_REPEAT, .run = case_claim_race,
 		.claim = "of eight primaries that attach the device at once, one gets it" },

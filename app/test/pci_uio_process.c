@@ -167,7 +167,8 @@ uio_spawn(struct uio_dev *dev, unsigned int slot, const char *role,
 	const unsigned int lcore = rte_get_next_lcore(-1, 1, 0);
 	char prefix_arg[PATH_MAX], cpu[16], env[128];
 	const char *argv[32] = {
-		prgname, a->prefix != NULL ? "--proc-type=primary" : "--proc-type=secondary",
+		prgname, a->prefix != NULL && !a->secondary ? "--proc-type=primary" :
+			"--proc-type=secondary",
 		prefix_arg, "--iova-mode=pa", "--no-telemetry", "-l", cpu,
 		"-a", a->allow != NULL ? a->allow : dev->name,
 	};
@@ -517,12 +518,18 @@ uio_report_resources(void)
 {
 	const struct rte_pci_device *pci = uio_find_pci(uio_device_name);
 	char part[64];
+	int ms = 0;
 
 	snprintf(part, sizeof(part), "/%s/", uio_device_name);
-	uio_peer->uio_fds = uio_count_fds("/dev/uio", uio_peer->what, sizeof(uio_peer->what));
-	uio_peer->device_fds = uio_count_fds(part, NULL, 0);
 	uio_peer->device_maps = uio_count_maps(part);
 	uio_peer->device_bars = pci != NULL ? uio_count_bars(pci) : 0;
+	/* After a detach, EAL closes files of the primary that arrive late. */
+	do {
+		uio_peer->uio_fds = uio_count_fds("/dev/uio", uio_peer->what,
+				sizeof(uio_peer->what));
+		uio_peer->device_fds = uio_count_fds(part, NULL, 0);
+		rte_delay_us_sleep(1000);
+	} while (uio_peer->uio_fds > 0 && uio_peer->device_bars == 0 && ms++ < 1000);
 }
 
 static int

@@ -151,6 +151,7 @@ struct uio_spawn_args {
 	const char *allow;     /**< device to allow instead */
 	const char *option;    /**< one more EAL option */
 	const char *prefix;    /**< be a primary of this file prefix instead */
+	bool secondary;        /**< be a secondary of that prefix */
 	uint32_t arg;          /**< for the role */
 };
 
@@ -162,6 +163,7 @@ struct uio_spawn_args {
 #define UIO_CASE_NO_OPEN (1u << 5) /**< nothing may open /dev/uioX while the secondary lives */
 #define UIO_CASE_END (1u << 6)     /**< differs in how a process ends: a drive is enough */
 #define UIO_CASE_BESIDE (1u << 7)  /**< beside another secondary, which ends after it */
+#define UIO_CASE_PORT (1u << 8)    /**< maps a BAR as an I/O port, which opens /dev/uioX on x86 */
 
 /**
  * A case: run() does it, or it is a row that says what one secondary does. uio_check() follows,

@@ -63,6 +63,13 @@ static TAILQ_HEAD(, uio_case_table) uio_tables = TAILQ_HEAD_INITIALIZER(uio_tabl
 static int uio_verdict; /* TEST_SUCCESS: none yet */
 static char uio_why[640];
 const struct uio_case *uio_current;
+/* Elsewhere the bus maps resourceX of an I/O BAR, and of no other BAR. */
+#ifdef RTE_ARCH_X86
+#define UIO_PORT_IS_FILE true
+#else
+#define UIO_PORT_IS_FILE false
+#endif
+
 static unsigned int uio_passed, uio_failed, uio_skipped;
 static volatile sig_atomic_t uio_signal_number;
 
@@ -271,6 +278,8 @@ uio_attempt(const struct uio_case *c, struct uio_dev *dev)
 		uio_skip("%s", dev->unsuitable);
 	if (dev->ctrl.io_queues < c->queues)
 		uio_skip("%s grants only %u I/O queue pairs", dev->name, dev->ctrl.io_queues);
+	if ((c->flags & UIO_CASE_PORT) && !UIO_PORT_IS_FILE)
+		uio_skip("I/O ports are mapped without %s on this architecture", dev->uio_path);
 	if ((c->flags & UIO_CASE_EXIT) && dev->keeps_bus_master)
 		uio_skip("this kernel does not clear bus master when %s is closed", dev->uio_path);
 	if (!uio_ok() || !uio_ready(dev))

@@ -23,8 +23,8 @@ import confined
 
 HERE = common.TOP / "tests" / "consumer"
 # The modules of uio-doctor and dpdk-telemetry.py.
-PYTHON_MODULES = ("argparse", "glob", "json", "locale", "pathlib", "re", "readline", "socket",
-                  "traceback")
+PYTHON_MODULES = ("argparse", "ctypes", "glob", "json", "locale", "pathlib", "re", "readline",
+                  "socket", "traceback")
 # For shared linking, DPDK's flags do not contain drivers such as the bus.
 LINKING = {"shared": (["--libs"], ["-lrte_bus_pci"]), "static": (["--static", "--libs"], [])}
 
@@ -80,7 +80,8 @@ SAID = {
          '["0000:00:04.0"]', '"bus_master": 1']),
     "a secondary attaches": (
         ["at risk: secondary process", "has /dev/uio0 open: when it ends"],
-        ["healthy: primary process", "1 secondary process attached, none with /dev/uio0 open",
+        ["healthy: primary process", "1 secondary process attached, its open /dev/uio0 is shared "
+         "by 2 processes and ends with the last of them",
          '"bus_master": 1', '{"/pci/uio/list": ["0000:00:04.0"]}']),
     "the secondary exits": (
         ["lost: bus mastering is OFF while primary process"],
@@ -119,11 +120,14 @@ SAID = {
          "[ENOLCK: exit 0]"]),
     "a primary is killed, its secondary is left": (
         ["lost: the primary process has ended, secondary process",
-         "not setting the bus master bit"],) * 2,
+         "not setting the bus master bit"],
+        ["COMMAND 0x0107", "healthy: the primary process", "has ended or detached the device, "
+         "secondary process", "still shares its open /dev/uio0", "nothing to restore"]),
     "another primary attaches": (
         ["at risk: secondary process", "has /dev/uio0 open: when it ends"],
-        ["at risk: secondary process", "belongs to another primary process (/run/dpdk/first/config"
+        ["healthy: the primary process", "still shares its open /dev/uio0", "is in use by process"
          ]),
+    "the last process that had the device has ended": (["COMMAND 0x0103", "idle: "],) * 2,
     "a program that is linked statically": (
         ["at risk: primary process", "its DPDK 22.11.11 is an affected version"],
         ["healthy: primary process", "DPDK 22.11.11: fixed"]),

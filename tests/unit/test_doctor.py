@@ -265,6 +265,89 @@ def test_a_secondary_with_the_device_open(machine):
                  "kernel clears bus mastering, and I/O of primary process 100 (spdk_tgt) hangs")
 
 
+@pytest.fixture
+def kernel(machine, module, monkeypatch, capsys):
+    """Run the doctor where the kernel tells which open file of /dev/uio0 each process has."""
+    looks = module.Machine
+
+    def says(files, code, text):
+        def compares(root):
+            one = looks(root)
+            one.same_file = lambda pid, _, other, __: files[pid] == files[other]
+            return one
+        monkeypatch.setattr(module, "Machine", compares)
+        monkeypatch.setattr(sys, "argv", ["uio-doctor", "--root", str(machine.root)])
+        assert module.main() == code
+        assert text in capsys.readouterr().out
+    return says
+
+
+def test_secondaries_that_share_the_open_file(machine, kernel):
+    machine.process(300)  # a primary, whatever its number
+    machine.secondary(200, uio=True)
+    machine.secondary(201, uio=True, parent=300)
+    machine.secondary(202)
+    kernel({300: "a", 200: "a", 201: "a"}, 0, "healthy: primary process 300 (spdk_tgt) has the "
+           "device, 3 secondary processes attached, its open /dev/uio0 is shared by 3 processes "
+           "and ends with the last of them; its DPDK has the fix\n")
+    kernel({300: "a", 200: "a", 201: "b"}, 1, "at risk: secondary process 201 (perf) has /dev/uio0 "
+           "open: when it ends, the kernel clears bus mastering")
+
+
+def test_a_forked_process_that_opens_the_file_again(machine, kernel):
+    machine.process(100)
+    machine.process(101, parent=100)
+    kernel({100: "a", 101: "a"}, 0, "healthy: primary process 100")
+    kernel({100: "a", 101: "b"}, 1, "at risk: primary process 101 (spdk_tgt) has /dev/uio0 open as")
+
+
+def test_the_claim_shows_sharing_where_the_kernel_does_not(machine):
+    machine.process(100)
+    machine.secondary(uio=True)
+    machine.says(1, "at risk: secondary process 200 (perf) has /dev/uio0 open")
+    machine.claim(100)
+    machine.claim(200, taker=100)
+    machine.says(0, "its open /dev/uio0 is shared by 2 processes and ends with the last of them")
+
+
+def test_secondaries_go_on_without_their_primary(machine):
+    machine.secondary(uio=True)
+    machine.claim(200, taker=100)
+    machine.says(0, "healthy: the primary process 100 has ended or detached the device, secondary "
+                 "process 200 (perf) still shares its open /dev/uio0: I/O goes on, and a new "
+                 "primary process is refused, until the last of them ends")
+    machine.secondary(201, uio=True)
+    machine.claim(201, taker=100)
+    machine.says(0, "secondary processes 200 (perf), 201 (perf) still share its open /dev/uio0")
+    assert "nothing to restore" in machine.doctor("--restore", BDF, "--yes").stdout
+    own_namespace(machine)
+    machine.says(69, "unknown: cannot tell whether a primary process has the device")
+
+
+def test_secondaries_that_are_left_need_the_bit(stopped):
+    stopped.secondary(uio=True)
+    stopped.claim(200, taker=100)
+    stopped.says(1, "lost: bus mastering is OFF while secondary process 200 (perf) has the device",
+                 "if I/O does not go on, end secondary process 200 (perf), and start the primary")
+    assert stopped.doctor("--restore", BDF, "--yes").returncode == 0
+    assert stopped.config.read_bytes()[4:6] == b"\x07\x01"
+
+
+def test_kcmp(module, tmp_path):
+    """The kernel of this machine must tell a shared open file from a second one."""
+    path = tmp_path / "file"
+    path.touch()
+    with open(path, "rb") as first, open(path, "rb") as second:
+        child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=first)
+        same = [module.same_file(os.getpid(), file.fileno(), child.pid, 1)
+                for file in (first, second)]
+        child.communicate()
+        assert module.same_file(os.getpid(), first.fileno(), os.getpid(), 1 << 20) is None
+        if module.same_file(os.getpid(), first.fileno(), os.getpid(), first.fileno()) is None:
+            pytest.skip("kcmp(2) is not permitted here: CONFIG_KCMP or CAP_SYS_PTRACE is missing")
+        assert same == [True, False]
+
+
 def test_igb_uio_counts_its_openers(machine):
     machine.process(100, library=OLD)
     machine.secondary(uio=True, library=OLD)

@@ -18,7 +18,7 @@ from ..workload import host
 
 _NEED = {
     "lint": {"shellcheck": "shellcheck", "flake8": "flake8", "codespell": "codespell"},
-    "unit": {},
+    "unit": {"spin": "spin"},
     "series": {"abidiff": "abigail-tools", "gdb": "gdb", "perl": "perl", "gawk": "gawk",
                "codespell": "codespell"},
     "lab": {**host.NEED, "/sbin/apparmor_parser": "apparmor"},
