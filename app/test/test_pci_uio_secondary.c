@@ -52,6 +52,13 @@ struct uio_item {
 static struct uio_item uio_items[(UIO_DEVICES_MAX + 1) * UIO_CASES_MAX];
 static unsigned int uio_items_nb;
 /* That of all, those of the devices, and release; each with room for its cases and an end. */
+/* Elsewhere the bus maps resourceX of an I/O BAR, and of no other BAR. */
+#ifdef RTE_ARCH_X86
+#define UIO_PORT_IS_FILE true
+#else
+#define UIO_PORT_IS_FILE false
+#endif
+
 static union {
 	struct unit_test_suite suite;
 	char room[sizeof(struct unit_test_suite) +
@@ -63,12 +70,6 @@ static TAILQ_HEAD(, uio_case_table) uio_tables = TAILQ_HEAD_INITIALIZER(uio_tabl
 static int uio_verdict; /* TEST_SUCCESS: none yet */
 static char uio_why[640];
 const struct uio_case *uio_current;
-/* Elsewhere the bus maps resourceX of an I/O BAR, and of no other BAR. */
-#ifdef RTE_ARCH_X86
-#define UIO_PORT_IS_FILE true
-#else
-#define UIO_PORT_IS_FILE false
-#endif
 
 static unsigned int uio_passed, uio_failed, uio_skipped;
 static volatile sig_atomic_t uio_signal_number;
