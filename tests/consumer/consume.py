@@ -164,10 +164,8 @@ def writable_folder(text):
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(
-        prog="tests/consumer/consume", description=__doc__,
-        epilog="exit codes: 0 passed, 1 failed, 2 usage, 69 environment missing or broken, "
-        "130 interrupted", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments.parser("tests/consumer/consume", __doc__, "exit codes: 0 passed, 1 failed, "
+                              "2 usage, 69 environment missing or broken, 130 interrupted")
     arguments.add_dpdk(parser)
     parser.add_argument("--watch", metavar="DIR", type=writable_folder,
                         help="write the bus master bit over time to DIR/VARIANT-LINKING.txt, such "

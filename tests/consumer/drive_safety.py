@@ -8,9 +8,6 @@ safety  the autotest runs on drives that hold data; it is interrupted, killed, a
 shapes  the autotest runs on drives of all kinds that QEMU can imitate
 """
 
-import argparse
-import contextlib
-import os
 import pathlib
 import re
 import tempfile
@@ -18,7 +15,7 @@ import tempfile
 from uiokit import common, distro
 from uiokit.cli import arguments
 from uiokit.dpdk import source, variants
-from uiokit.lab import guest_files, qemu, vm
+from uiokit.lab import guest_files, vm
 
 HERE = common.TOP / "tests" / "consumer"
 # Seconds for the autotest in a guest, on a machine that is busy.
@@ -64,19 +61,15 @@ SHAPES = (
 )
 
 
-def wrapper(folder, drives):
-    """A QEMU with these drives: (file, options of the controller, of the namespace or None)."""
+def drive_args(drives):
+    """QEMU's arguments for drives: (file, options of the controller, of the namespace or None)."""
     words = []
     for index, (file, ctrl, namespace) in enumerate(drives):
-        words.append(f"-device nvme,id=n{index},serial=d{index},addr={4 + index:#x},{ctrl}"
-                     .rstrip(","))
+        words += ["-device", f"nvme,id=n{index},serial=d{index},addr={4 + index:#x},{ctrl}"]
         if namespace is not None:
-            words.append(f"-drive if=none,id=d{index},format=raw,cache=unsafe,file={file.name} "
-                         f"-device nvme-ns,drive=d{index},bus=n{index},{namespace}".rstrip(","))
-    path = pathlib.Path(folder, "qemu")
-    path.write_text(f'#!/bin/sh\nexec {qemu.PROGRAM} "$@" {" ".join(words)}\n')
-    path.chmod(0o755)
-    return str(path)
+            words += ["-drive", f"if=none,id=d{index},format=raw,cache=unsafe,file={file.name}",
+                      "-device", f"nvme-ns,drive=d{index},bus=n{index},{namespace}"]
+    return [word.rstrip(",") for word in words]
 
 
 def wrong_shapes(done):
@@ -102,17 +95,17 @@ def wrong_safety(done, before, drives):
                 if pathlib.Path(drive.name).read_bytes() != before[index])
 
 
-def safety(program, folder, scratch, drives):
+def safety(program, folder, drives):
     """What is not as it must be after tests/consumer/safety, and the lab's Result."""
     before = [pathlib.Path(drive.name).read_bytes() for drive in drives]
     done = vm.boot(vm.Options(
         command=["/safety", program], nvme=0, timeout=TIMEOUT, accel="tcg",
         take=[(folder, "/dpdk"), (HERE / "safety", "/safety")],
-        qemu=wrapper(scratch, [(drive, "", "") for drive in drives])))
+        qemu_args=drive_args([(drive, "", "") for drive in drives])))
     return list(wrong_safety(done, before, drives)), done
 
 
-def shapes(program, folder, scratch, drives):
+def shapes(program, folder, drives):
     done = vm.boot(vm.Options(
         command=["sh", "-c", 'for bdf in $LAB_NVME; do set -- "$@" -a "$bdf"; '
                  'echo "# irq $(cat "/sys/bus/pci/devices/$bdf/irq")"; done; '
@@ -120,14 +113,13 @@ def shapes(program, folder, scratch, drives):
                  "--iova-mode=pa", "--no-telemetry"],
         env={"PCI_UIO_SECONDARY_CASES": "control,exit_return,traffic_,io_,intr_"},
         nvme=0, timeout=TIMEOUT, accel="tcg", take=[(folder, "/dpdk")],
-        qemu=wrapper(scratch, [(drive, *shape[:2]) for drive, shape in zip(drives, SHAPES)])))
+        qemu_args=drive_args([(drive, *shape[:2]) for drive, shape in zip(drives, SHAPES)])))
     return list(wrong_shapes(done)), done
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(prog="tests/drive_safety", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=[[], *PARTS], help="default: both")
+    parser = arguments.parser("tests/consumer/drive_safety", __doc__)
+    parser.add_argument("--only", choices=PARTS, help="run only this part (default: both)")
     arguments.add_dpdk(parser)
     options = parser.parse_args(argv)
     distro.need({**variants.NEED, **vm.NEED})
@@ -135,15 +127,12 @@ def main(argv):
     folders = build.variants()
     folder = folders.get(variants.PATCHED, folders[variants.STOCK])
     failed = False
-    for what in options.what or PARTS:
-        with tempfile.TemporaryDirectory(prefix="uio-drives-") as scratch, \
-                contextlib.ExitStack() as stack:
-            drives = [stack.enter_context(open(os.path.join(scratch, f"drive{index}"), "w+b"))
-                      for index in range(len(SHAPES))]
-            for drive in drives:
-                guest_files.fill_drive(drive, drives.index(drive))
-            with common.step(f"running the autotest: {what}"):
-                wrong, done = PARTS[what](f"/dpdk/{build.program()}", folder, scratch, drives)
+    for what in [options.only] if options.only else PARTS:
+        drives = [tempfile.NamedTemporaryFile() for _ in SHAPES]
+        for index, drive in enumerate(drives):
+            guest_files.fill_drive(drive, index)
+        with common.step(f"running the autotest: {what}"):
+            wrong, done = PARTS[what](f"/dpdk/{build.program()}", folder, drives)
         failed |= bool(wrong)
         if wrong:
             print(done.stdout + done.stderr, flush=True)

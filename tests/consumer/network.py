@@ -9,7 +9,6 @@ transmission must stop when the first of them exits; with the patched one, which
 it must go on. The packets are counted outside of the guest.
 """
 
-import argparse
 import collections
 import pathlib
 import struct
@@ -18,7 +17,7 @@ import tempfile
 from uiokit import common, distro
 from uiokit.cli import arguments
 from uiokit.dpdk import source, variants
-from uiokit.lab import qemu, vm
+from uiokit.lab import vm
 
 HERE = common.TOP / "tests" / "consumer"
 PROGRAMS = ("dpdk-testpmd", "dpdk-proc-info", "dpdk-pdump")
@@ -43,8 +42,8 @@ def packages():
                             r"librte-\S+\d|libpcap0\.8\S*|libdbus-1-3|ibverbs-providers")
 
 
-def network_devices(folder):
-    """A QEMU that adds the devices, and a file of the packets that each has sent.
+def device_args(folder):
+    """QEMU's arguments for the devices, and for a file of the packets that each has sent.
 
     A network without another port would take no packet.
     """
@@ -54,10 +53,7 @@ def network_devices(folder):
                   "-netdev", f"hubport,id=other{index},hubid={index}",
                   "-object", f"filter-dump,id=dump{index},netdev=guest{index},maxlen=1,"
                   f"file={folder}/{index}", "-device", f"{device},netdev=guest{index}"]
-    program = pathlib.Path(folder, "qemu")
-    program.write_text(f'#!/bin/sh\nexec {qemu.PROGRAM} "$@" {" ".join(words)}\n')
-    program.chmod(0o755)
-    return str(program)
+    return words
 
 
 def sent(path):
@@ -81,7 +77,7 @@ def run(unpacked, variant):
     path = ":".join(str(folder) for folder in (variant, libraries, drivers) if folder)
     with tempfile.TemporaryDirectory(prefix="uio-network-") as folder:
         done = vm.boot(vm.Options(
-            command=["/forward"], nvme=0, timeout=900, qemu=network_devices(folder),
+            command=["/forward"], nvme=0, timeout=900, qemu_args=device_args(folder),
             uio=[pci_id for _, pci_id in DEVICES.values()], env={"LD_LIBRARY_PATH": path},
             take=[*take, (HERE / "forward", "/forward")]))
         return done, [sent(pathlib.Path(folder, str(index))) for index in range(len(DEVICES))]
@@ -108,9 +104,7 @@ def judge(variant, output, counts):
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(
-        prog="tests/consumer/network", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments.parser("tests/consumer/network", __doc__)
     arguments.add_no_install(parser)
     parser.parse_args(argv)
     distro.need({**variants.NEED, **vm.NEED, **source.NEED})

@@ -7,7 +7,6 @@ For each statement that the series adds to the bus driver, and each that it remo
 driver without that change and run the cases about the bus driver. Prints a Markdown table.
 """
 
-import argparse
 import difflib
 import re
 
@@ -78,9 +77,9 @@ def short(text):
     return "`" + line.replace("|", "\\|").replace("`", "'") + "`"
 
 
-def verdict_on(build, fingerprint, overlay, options):
+def verdict_on(build, overlay, options):
     try:
-        build.build("mutant", fingerprint, overlay)
+        build.build("mutant", overlay)
     except common.Infrastructure as problem:
         said = re.search(r"error: .*|undefined .*", str(problem))
         return f"the compiler: {said[0] if said else 'it does not build'}"
@@ -115,8 +114,7 @@ def source_of(tree, overlay, name):
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(prog="tests/series/mutate", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments.parser("tests/series/mutate", __doc__)
     arguments.add_dpdk(parser)
     parser.add_argument("--list", action="store_true", help="show the mutants, run nothing")
     parser.add_argument("--topic", metavar="TOPIC", help="only what this patch changes")
@@ -130,7 +128,6 @@ def main(argv):
     if not called.list:
         build.variants()
     options = autotest.Options(all=True, filter=called.cases, timeout=120)
-    fingerprint = build.tree.fingerprint()
     overlay = scratch.patched_files(build.tree, build.patches)
     earlier = before(build.patches, called.topic)
     base = scratch.patched_files(build.tree, earlier)
@@ -148,4 +145,4 @@ def main(argv):
                     print(where)
                     continue
                 changed = {**overlay, name: text.encode()}
-                print(where, verdict_on(build, fingerprint, changed, options), "|", flush=True)
+                print(where, verdict_on(build, changed, options), "|", flush=True)

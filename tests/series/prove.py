@@ -3,7 +3,6 @@
 
 """Prove one claim about the series on a real DPDK."""
 
-import argparse
 import contextlib
 import fnmatch
 import json
@@ -17,12 +16,20 @@ import tempfile
 from uiokit import common, distro, process
 from uiokit.cli import arguments
 from uiokit.dpdk import source, variants
-from uiokit.lab import autotest, tap
+from uiokit.lab import autotest, tap, vm
 from uiokit.series import apply, dpdk_tree, export, patchset, refresh, scratch
 
 # The user may have no git identity; these commits never leave a scratch folder.
 SCRATCH_IDENTITY = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER")
                     for key, value in (("NAME", "Scratch"), ("EMAIL", "scratch@localhost"))}
+
+# Run the autotest with the bus driver of one commit: nothing else in /dpdk differs.
+RUN_COMMIT = """\
+cp /dpdk/{name}/librte_bus_pci.so.*.* /dpdk/drivers/
+echo "# {name}"
+{cases} "$@"
+printf '\\n# exit code %s\\n' $?
+"""
 
 # Complaints of DPDK's own checks that are known, and why they stand.
 KNOWN = {
@@ -43,7 +50,7 @@ KNOWN = {
 def mails(tree):
     """Applying gives the tree that exporting and `git am` give, byte-identical each time."""
     patches = patchset.read_for(tree)
-    with repositories(tree, 3) as (plain, applied, mailed):
+    with repositories(tree, 3, patches) as (plain, applied, mailed):
         shutil.rmtree(plain.path / ".git")
         apply.apply(dpdk_tree.Tree(plain.path), patches)
         apply.apply(applied, patches)
@@ -62,71 +69,82 @@ def mails(tree):
                    f"an unpacked tree gets another {name} than a git tree")
 
 
-def commits(tree):
+def commits(tree, full=False):
     """Every commit of the series builds, without a warning in a file that it touches, and passes.
 
     Each commit from the fix on must pass the default cases of the autotest. The cases that a commit
-    adds must pass with nothing but what it needs.
+    adds must pass with nothing but what it needs. Of the many cases of the test's first commit, the
+    default ones are enough, unless full. One guest runs them with the bus driver of each commit.
     """
     build = variants.Build(tree)
-    build.variants()
+    cases = {}
     with build.alone():
-        _check_commits(build)
+        # First, so that later tests find it, and take the last commit for patched.
+        build.stock()
+        for patch, patches, chosen in _steps(build, full):
+            name = f"commit-{patch.name}"
+            _build_commit(build, name, patches, patch)
+            if chosen:
+                cases[name] = f"PCI_UIO_SECONDARY_CASES={shlex.quote(','.join(chosen))}"
+                if chosen == autotest.SHORT:
+                    cases[name] += " LAB_UIO="  # The drive alone.
+        if not cases:
+            raise common.Skip(f"{tree} is {build.diagnosis}: there is no commit to run")
+        folder = build.lay_out(name)
+        for name in cases:
+            shutil.copytree(build.root / name, folder / name, symlinks=True)
+    guest = autotest.guest(autotest.Options(all=True, timeout=3000), folder, build.program())
+    guest.command = ["sh", "-c", "".join(RUN_COMMIT.format(name=name, cases=chosen)
+                                         for name, chosen in cases.items()), "sh", *guest.command]
+    with common.step(f"running {autotest.TEST} on {len(cases)} commits"):
+        runs = re.findall(r"(?ms)^# (commit-\S+)\n(.*?)^# exit code (\d+)$", vm.boot(guest).stdout)
+    for name, output, code in runs:
+        verdict = autotest.judge(output, int(code))
+        expect(verdict.passed, "\n".join([f"{name}: {verdict.broken or 'these cases fail:'}",
+                                          *map(str, verdict.of(tap.FAILED))]))
+        print(f"{name}: {len(verdict.of(tap.PASSED))} cases pass")
+    expect([name for name, *_ in runs] == [*cases], f"the guest ran only {len(runs)} commits")
 
 
-def _check_commits(build):
+def _steps(build, full):
+    """(patch, the patches to build it with, the cases to run) of each commit, in order."""
     # The test is in place from the start, so that dpdk-test is built once.
     rest = [patch for patch in build.patches if not patch.touches_library()]
-    driver = [patch for patch in build.patches if patch.touches_library()]
-    fixed = False
-    for count, patch in enumerate(driver, 1):
-        _build_commit(build, driver[:count] + rest, patch)
-        fixed |= patch.brings_fix(build.tree)
-        if fixed:
-            _run_commit(build, patch)
-    for patch in rest:
-        names = [need.name for need in patchset.read([patch.name])]
-        # What names no need, such as the test itself, is of the fix.
-        needed = [one for one in driver if one.name in names] or [
-            one for one in driver if one.brings_fix(build.tree)]
-        _build_commit(build, needed + rest, patch)
-        cases = autotest.known_cases(patch.new_files)
-        if cases:
-            _run_commit(build, patch, all=True, filter=",".join(cases))
+    driver = []
+    for patch in build.patches:
+        if patch.touches_library():
+            driver.append(patch)
+            fixed = any(one.brings_fix(build.tree) for one in driver)
+            yield patch, [*driver, *rest], autotest.SHORT if fixed else ()
+            continue
+        needed = [need.name for need in patchset.read([patch.name])]
+        # The first commit of the test needs none, and is of the fix.
+        yield patch, [one for one in driver if one.name in needed or (
+            not patch.needs and one.brings_fix(build.tree))] + rest, (
+                autotest.known_cases(patch.new_files) if patch.needs or full else autotest.SHORT)
 
 
-def _build_commit(build, patches, patch):
+def _build_commit(build, name, patches, patch):
     touched = [*patch.new_files, *patch.diffs(build.tree)]
-    build.prepare(build.tree.fingerprint(), scratch.patched_files(build.tree, patches))
-    for name in touched:
-        if (build.source / name).suffix == ".c":
-            os.utime(build.source / name)  # So that its warnings are seen again.
+    overlay = scratch.patched_files(build.tree, patches)
+    build.prepare(overlay)
+    for path in touched:
+        if (build.source / path).suffix == ".c":
+            os.utime(build.source / path)  # So that its warnings are seen again.
     try:
-        build.build("commit", build.tree.fingerprint(),
-                    scratch.patched_files(build.tree, patches))
+        build.build(name, overlay)
     except common.Infrastructure as problem:
         raise common.CheckFailed(f"{patch.name} does not build: {problem}") from None
-    log = (build.root / "build-commit.log").read_text()
-    warnings = [line for line in log.splitlines() if "warning:" in line
-                and any(name in line for name in touched)]
+    warnings = [line for line in (build.root / f"build-{name}.log").read_text().splitlines()
+                if "warning:" in line and any(path in line for path in touched)]
     expect(not warnings, "\n".join([f"{patch.name} warns:", *warnings]))
-
-
-def _run_commit(build, patch, **options):
-    with common.step(f"running {autotest.TEST} on {patch.name}"):
-        _, verdict = autotest.run(autotest.Options(timeout=900, **options), build.lay_out("commit"),
-                                  build.program())
-    expect(verdict.passed, "\n".join([f"{patch.name}: {verdict.broken or 'these cases fail:'}",
-                                      *map(str, verdict.of(tap.FAILED))]))
 
 
 def style(tree):
     """DPDK's own checks find nothing in the series."""
     patches = patchset.read_for(tree)
-    # Searching the whole tree takes minutes, and only these files can be complained of.
-    names = [name for name in tree.files() if name.startswith("devtools/") or name in (
-        "MAINTAINERS", ".mailmap", "VERSION", "meson.build", *patchset.paths(patches, tree))]
-    with repositories(tree, 1, names) as (repository,):
+    # Only the files of the series can be complained of, and searching the whole tree takes minutes.
+    with repositories(tree, 1, patches, "devtools/", "MAINTAINERS", ".mailmap") as (repository,):
         apply.apply(repository, patches)
         found = complaints(repository, patches)
     for check, lines in found.items():
@@ -168,7 +186,7 @@ def freebsd(tree):
 
 
 def _compile_freebsd(build):
-    build.prepare(build.tree.fingerprint(), scratch.patched_files(build.tree, build.patches))
+    build.prepare(scratch.patched_files(build.tree, build.patches))
     folder = common.TOP / "tests" / "series" / "freebsd"
     commands = json.loads((build.objects / "compile_commands.json").read_text())
     # The compiler's command line for the common half, less what names its input and output.
@@ -287,14 +305,17 @@ def checkpatch():
 
 
 @contextlib.contextmanager
-def repositories(tree, count, names=None):
-    """Scratch git repositories with the tree's source, or these files of it, as the only commit."""
+def repositories(tree, count, patches, *more):
+    """Scratch git repositories whose only commit has the files that the patches touch, and more."""
+    names = (dpdk_tree.COMMON, dpdk_tree.LINUX, "VERSION", "meson.build",
+             *patchset.paths(patches, tree), *more)
     with tempfile.TemporaryDirectory(dir=common.build_dir()) as folder:
         first = pathlib.Path(folder, "0")
-        for name in names or tree.files():
-            target = first / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(tree.path / name, target, follow_symlinks=False)
+        for name in tree.files():
+            if name.startswith(names):
+                target = first / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(tree.path / name, target, follow_symlinks=False)
         for command in (["init", "-q", "-b", "main"], ["config", "gc.auto", "0"],
                         ["add", "-A", "-f"],
                         ["commit", "-q", "-m", str(tree)]):
@@ -311,13 +332,15 @@ def expect(condition, otherwise):
 
 def main(argv):
     claims = {claim.__name__: claim for claim in (mails, commits, style, abi, freebsd)}
-    parser = argparse.ArgumentParser(
-        prog="tests/series/prove", description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("claim", choices=claims, help="\n".join(
-        f"{name}: {claim.__doc__.splitlines()[0]}" for name, claim in claims.items()))
+    parser = arguments.parser("tests/series/prove", "\n".join([__doc__, "", *(
+        f"{name:8} {claim.__doc__.splitlines()[0]}" for name, claim in claims.items())]))
+    parser.add_argument("claim", choices=claims)
     arguments.add_dpdk(parser)
+    parser.add_argument("--full", action="store_true", help="commits: run all cases of the test on "
+                        "the commit that adds it")
     options = parser.parse_args(argv)
+    if options.full and options.claim != "commits":
+        parser.error("--full: only for commits")
     os.environ.update(SCRATCH_IDENTITY)
-    claims[options.claim](source.get(options.dpdk))
+    claims[options.claim](source.get(options.dpdk), **({"full": True} if options.full else {}))
     print(f"{options.claim}: passed")

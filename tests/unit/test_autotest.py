@@ -86,7 +86,7 @@ def test_the_cases_are_read_from_the_source():
     assert cases["fd_none"] == "a secondary never opens /dev/uio*"
     assert cases["exit_abort"] == "bus master and traffic survive a secondary that aborts"
     assert all(any(part in name + claim for name, claim in cases.items())
-               for part in autotest._SHORT)
+               for part in autotest.SHORT)
 
 
 # The command, with a guest and a build that are made up
@@ -264,9 +264,7 @@ def test_wrong_calls_are_named_before_anything_is_done(run, argv, complaint):
 
 
 @pytest.mark.parametrize("argv, complaint", [
-    (["--dpdk", "/no/such"], "/no/such: no such"), (["--kernel", "/no/such"], "--kernel /no/such"),
-    (["--modules", "/lib"], "without --kernel"),
-    (["--kernel", __file__], "no vmlinuz or vmlinux for x86_64")])
+    (["--dpdk", "/no/such"], "/no/such: no such"), (["--modules", "/lib"], "without --kernel")])
 def test_a_wrong_path_is_named_before_anything_is_installed(monkeypatch, argv, complaint):
     monkeypatch.setattr(distro, "install", None)
     monkeypatch.setenv("PATH", "")

@@ -21,8 +21,7 @@ def build(make_tree, payload, monkeypatch):
 
 
 def prepare(build, patches):
-    build.prepare(build.tree.fingerprint(),
-                  scratch.patched_files(build.tree, patchset.read(patches)))
+    build.prepare(scratch.patched_files(build.tree, patchset.read(patches)))
 
 
 def prepared(build, name):
@@ -188,11 +187,10 @@ def test_a_fixed_tree_gets_only_the_tests_of_what_it_has(build, payload):
 
 
 def test_stock_library_of_another_base_is_stale(build):
-    fingerprint = build.tree.fingerprint()
-    write(build.root / "stock", {"stamp": build.stock_key(fingerprint)})
-    assert build.stock_is_current(fingerprint)
+    write(build.root / "stock", {"stamp": build.stamp()})
+    assert build.stock_is_current()
     write(build.tree.path, {"lib/a.c": "int changed;\n"})
-    assert not build.stock_is_current(build.tree.fingerprint())
+    assert not build.stock_is_current()
 
 
 @pytest.mark.parametrize("stock, patched, held", [

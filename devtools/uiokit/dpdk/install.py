@@ -74,8 +74,7 @@ def install(tree, profile, prefix, variant, more=()):
     key = hashlib.sha256("\0".join(build.options).encode()).hexdigest()[:8]
     build.objects = build.root / f"objects-{profile}-{key}"
     with build.alone():
-        build.prepare(tree.fingerprint(), scratch.patched_files(
-            tree, build.patches if patch else []))
+        build.prepare(scratch.patched_files(tree, build.patches if patch else []))
         build.make(f"{profile}, {variant}", build.root / f"install-{profile}.log")
         with common.step(f"installing to {prefix}"), common.fresh_dir(prefix) as folder:
             root = folder / ".root"

@@ -76,16 +76,20 @@ class Build:
         return common.locked(self.root / "lock", f"building in {self.root}")
 
     def _variants(self):
-        fingerprint = self.tree.fingerprint()
+        self.stock()
         affected = self.diagnosis == "affected"
-        if not (affected and self.stock_is_current(fingerprint)):
-            self.build(STOCK, fingerprint, scratch.patched_files(self.tree, self.tests(affected)))
         if affected:
-            self.build(PATCHED, fingerprint, scratch.patched_files(self.tree, self.patches))
+            self.build(PATCHED, scratch.patched_files(self.tree, self.patches))
         made = {variant: self.lay_out(variant)
                 for variant in ((STOCK, PATCHED) if affected else (STOCK,))}
         self.differ_in_one_file(made)
         return made
+
+    def stock(self):
+        """Build the stock variant, unless it is current. The caller is alone()."""
+        affected = self.diagnosis == "affected"
+        if not (affected and self.stock_is_current()):
+            self.build(STOCK, scratch.patched_files(self.tree, self.tests(affected)))
 
     def tests(self, affected):
         """The patches of the tests alone, as both variants have them.
@@ -96,22 +100,23 @@ class Build:
         return [patch for patch in self.patches if patch.name not in drivers
                 and (affected or not drivers.intersection(patch.needs))]
 
-    def stock_key(self, fingerprint):
-        return hashlib.sha256("\0".join([fingerprint, *self.options]).encode()).hexdigest()
+    def stamp(self):
+        """Changes whenever the base or the options change."""
+        return " ".join([self.tree.fingerprint(), *self.options])
 
-    def stock_is_current(self, fingerprint):
+    def stock_is_current(self):
         stamp = self.root / STOCK / "stamp"
-        return stamp.is_file() and stamp.read_text() == self.stock_key(fingerprint)
+        return stamp.is_file() and stamp.read_text() == self.stamp()
 
-    def build(self, variant, fingerprint, overlay):
+    def build(self, variant, overlay):
         """Bring the prepared tree to a variant, build, and keep its bus driver."""
-        self.prepare(fingerprint, overlay)
+        self.prepare(overlay)
         self.make(variant, self.root / f"build-{variant}.log")
         with common.fresh_dir(self.root / variant) as folder:
             for path in (self.objects / "drivers").glob(f"{LIBRARY}*"):
                 if path.is_symlink() or path.is_file():
                     shutil.copy2(path, folder, follow_symlinks=False)
-            (folder / "stamp").write_text(self.stock_key(fingerprint))
+            (folder / "stamp").write_text(self.stamp())
 
     def make(self, what, log):
         """Build the prepared tree, set up anew when the options are others."""
@@ -135,8 +140,9 @@ class Build:
                 whole.touch()
                 ninja([])
 
-    def prepare(self, fingerprint, overlay):
+    def prepare(self, overlay):
         """Make the prepared tree the base plus the overlay, touching only what differs."""
+        fingerprint = self.tree.fingerprint()
         state_file = self.root / "prepared.json"
         state = {}
         with contextlib.suppress(FileNotFoundError, ValueError):
@@ -241,20 +247,11 @@ class Build:
 
 
 def build_environment():
-    """An environment in which meson, ninja and a python3 with pyelftools are found.
-
-    The first python3 in PATH may lack pyelftools while the distribution's has it.
-    """
+    """An environment in which meson, ninja and a python3 with pyelftools are found."""
     distro.need(NEED)
+    distro.python_module("elftools", "python3-pyelftools")
     env = dict(os.environ, LC_ALL="C.UTF-8")
-    for attempt in ("as it is", "system first", "installed"):
-        if attempt == "installed":
-            distro.install(["python3-pyelftools"], "missing: Python module elftools")
-        if attempt != "as it is":
-            env["PATH"] = f"/usr/bin:/bin:{os.environ['PATH']}"
-        found = shutil.which("python3", path=env["PATH"])
-        if found and process.run([found, "-c", "import elftools"], env=env,
-                                 check=False).returncode == 0:
-            return env
-    raise common.Infrastructure("python3 does not find elftools: install pyelftools for the "
-                                f"python3 that is first in PATH ({found})")
+    if process.run(["python3", "-c", "import elftools"], env=env, check=False).returncode != 0:
+        # The first python3 in PATH lacks it: take the distribution's.
+        env["PATH"] = f"/usr/bin:/bin:{env['PATH']}"
+    return env

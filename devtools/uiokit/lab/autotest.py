@@ -12,8 +12,8 @@ from . import tap, vm
 TEST = "pci_uio_secondary_autotest"
 
 # The default cases: enough to tell stock from patched.
-_SHORT = ("bring_up", "config_bytes", "fd_none", "exit_return", "exit_killed_attached",
-          "primary_cleared", "traffic_no_queue", "control:")
+SHORT = ("bring_up", "config_bytes", "fd_none", "exit_return", "exit_killed_attached",
+         "primary_cleared", "traffic_no_queue", "control:")
 
 # With all cases also a device that is not a drive: conventional PCI, several BARs, DMA.
 _OTHER_DEVICE, _OTHER_ID = "vmxnet3,x-disable-pcie=on", "15ad:07b0"
@@ -67,7 +67,7 @@ def run(options, folder, program, on_line=None):
 
     folder: a laid-out build; program: dpdk-test in it; on_line: gets each line of its output.
     """
-    result = vm.boot(_guest(options, folder, program), on_line=on_line)
+    result = vm.boot(guest(options, folder, program), on_line=on_line)
     verdict = judge(result.stdout, result.code)
     if result.timed_out:
         verdict.broken = f"killed after {options.timeout} s"
@@ -113,12 +113,13 @@ def known_cases(files=None):
     return found
 
 
-def _guest(options, folder, program):
+def guest(options, folder, program):
+    """The vm.Options of a guest that runs the test; see run()."""
     command = [f"/dpdk/{program}", "-l", "0-1", "--iova-mode=pa", "--no-telemetry"]
     env = {"PCI_UIO_SECONDARY_REPEAT": str(options.repeat)}
-    cases = () if options.all else _SHORT
+    cases = () if options.all else SHORT
     if not options.config_space:
-        cases = [case for case in _SHORT if not case.startswith("config")]
+        cases = [case for case in SHORT if not case.startswith("config")]
     if options.sanitize:
         # AddressSanitizer keeps its shadow memory where EAL maps memory by default.
         command.append("--base-virtaddr=0x200000000000")

@@ -40,7 +40,8 @@ SYSTEM_MEMORY = 192
 class Options:
     """A guest, and what to do in it; `devtools/lab run --help` describes each option.
 
-    take: (absolute host pathlib.Path, guest path) pairs; give: (guest path, host path) pairs.
+    take: (absolute host pathlib.Path, guest path) pairs; give: (guest path, host path) pairs;
+    qemu_args: more arguments for QEMU.
     """
 
     command: list = dataclasses.field(default_factory=list)
@@ -67,6 +68,7 @@ class Options:
     watch: str = None
     verbose: bool = False
     qemu: str = None
+    qemu_args: list = dataclasses.field(default_factory=list)
     guest: arch.Arch = dataclasses.field(default_factory=arch.native)
 
     @property
@@ -150,7 +152,8 @@ def boot(options, *, on_line=None, sinks=None, keyboard=None):
                     # QEMU wants it before the devices behind it.
                     + list(guest.iommu if options.iommu else ())
                     + qemu.drives_args(options, drives)
-                    + [word for device in options.device for word in ("-device", device)])
+                    + [word for device in options.device for word in ("-device", device)]
+                    + options.qemu_args)
             log, report, ended = _run(argv, [image, *drives], sinks, options, boot_within, keyboard)
             if report.ready is not None or (accel == candidates[-1] and not report.overdue):
                 break
