@@ -117,11 +117,12 @@ def _steps(build, full):
             fixed = any(one.brings_fix(build.tree) for one in driver)
             yield patch, [*driver, *rest], autotest.SHORT if fixed else ()
             continue
-        needed = [need.name for need in patchset.read([patch.name])]
-        # The first commit of the test needs none, and is of the fix.
-        yield patch, [one for one in driver if one.name in needed or (
-            not patch.needs and one.brings_fix(build.tree))] + rest, (
-                autotest.known_cases(patch.new_files) if patch.needs or full else autotest.SHORT)
+        names = [need.name for need in patchset.read([patch.name])]
+        # What names no need of this tree, such as the test itself, is of the fix.
+        needed = [one for one in driver if one.name in names] or [
+            one for one in driver if one.brings_fix(build.tree)]
+        yield patch, needed + rest, (
+            autotest.known_cases(patch.new_files) if patch.needs or full else autotest.SHORT)
 
 
 def _build_commit(build, name, patches, patch):
