@@ -3,25 +3,30 @@
  */
 
 /*
- * Who has a UIO device: a primary process, two secondary processes that it shares its open files
+ * Who has a UIO device: a primary process, secondary processes that it shares its open files
  * with, and a second primary process. A step stands for what the named function of
  * drivers/bus/pci/linux/pci_uio_claim.c, or the kernel, does with a lock held. Each process may end
  * before each of its steps: after an exit, abort() or SIGKILL the kernel does the same.
  * `model` checks this, and that the check fails if a macro breaks a rule.
+ *
+ * SECONDARIES is 2; or 1, which has another device as well and gets one of its replies too late.
  */
 
 #define PRIMARY 1
-/* Who has a file open: a process, or a reply of the primary that no process has received yet. */
+/* Who has a file open: a process, or one of two replies that it has not received yet. */
 #define SECONDARY(n) (2 << (n))
-#define REPLY(n) (8 << (n))
+#define REPLY(n, which) (4 << (2 * (n) + (which)))
+/* The number of an attach is 1 or 2 in turn. A request may also be for another device. */
+#define OTHER 0
 
 /* Who has /dev/uioX open, and the file with the lock, as the primary opened them. */
 byte uio, lock;
 bool second_has_lock, bus_master;
 bool ended[2];
-byte running = 4;
-chan request = [2] of { bit };
-chan reply[2] = [1] of { bool };
+byte running = SECONDARIES + 2;
+chan request = [2] of { bit, byte };
+/* Which one has the files, or 0; the attach that it is for. */
+chan reply[2] = [2] of { byte, byte };
 
 /* uio_pci_generic clears the bit when the last one closes the file. */
 inline close_uio(who)
@@ -50,6 +55,7 @@ inline release(who)
 active proctype primary()
 {
 	bit peer;
+	byte attach, which;
 
 	/* pci_uio_lock(), pci_uio_open() */
 	if
@@ -63,53 +69,81 @@ active proctype primary()
 	do
 	:: atomic { uio & PRIMARY -> assert(bus_master) } /* I/O */
 	/* pci_uio_share_reply() */
-	:: atomic { request?peer ->
+	:: atomic { request?peer,attach ->
+		which = ((uio | lock) & REPLY(peer, 1) -> 2 : 1);
 		if
 		:: ended[peer]
-		:: !ended[peer] && (uio & PRIMARY) ->
-			uio = uio | REPLY(peer);
+		:: !ended[peer] && (uio & PRIMARY) && attach != OTHER ->
+			assert(!((uio | lock) & REPLY(peer, which)));
+			uio = uio | REPLY(peer, which);
 #ifndef LOCK_IS_NOT_SHARED
-			lock = lock | REPLY(peer);
+			lock = lock | REPLY(peer, which);
 #endif
-			reply[peer]!true
-		:: else -> reply[peer]!false
-		fi }
+			reply[peer]!which,attach
+		:: else -> reply[peer]!0,attach
+		fi;
+		peer = 0; attach = 0; which = 0 }
 	/* pci_uio_close() */
 	:: uio & PRIMARY -> release(PRIMARY)
 	:: break
 	od;
 done:
 	release(PRIMARY);
-	running--
+	running--;
+	/* a request to a process that has ended is lost */
+end:	do
+	:: atomic { request?peer,attach -> peer = 0; attach = 0 }
+	od
 }
 
-active [2] proctype secondary()
+active [SECONDARIES] proctype secondary()
 {
-	bool attached, asking, asked, files;
+	bool attached, asking, asked, timed_out, other;
+	byte attach = 1, pending, answered, files;
 	bit self = _pid - 1;
 
 	do
 	/* pci_uio_share(): what the primary has mapped can be attached */
-	:: atomic { !attached && (uio & PRIMARY) -> attached = true }
+	:: atomic { !attached && (uio & PRIMARY) -> attached = true;
+		attach = (SECONDARIES == 1 -> 3 - attach : 1) }
 	/* pci_uio_share_next(): one request at a time */
-	:: atomic { attached && !asked && !asking -> asked = true; asking = true; request!self }
-	/* pci_uio_share_keep(): what was asked for, unless it has been detached since */
-	:: atomic { reply[self]?files ->
-		asking = false;
+	:: atomic { attached && !asked && !asking ->
+		asked = true; asking = true; pending = attach; request!self,attach }
+	:: atomic { SECONDARIES == 1 && !other && !asking ->
+		other = true; asking = true; pending = OTHER; request!self,OTHER }
+	/* pci_uio_share_keep(): no reply came in time */
+	:: atomic { SECONDARIES == 1 && asking && !timed_out -> timed_out = true; asking = false;
+		pending = 0 }
+	/* EAL closes a reply if no request is pending */
+	:: atomic { reply[self]?files,answered;
 		if
-#ifdef LATE_REPLY_IS_KEPT
-		:: files ->
+		:: asking ->
+			asking = false;
+			if
+#ifdef REPLY_IS_FOR_ANY_REQUEST
+			:: files && (pending == OTHER || attached) ->
+#elif defined(LATE_REPLY_IS_KEPT)
+			:: files && !(uio & SECONDARY(self)) ->
 #else
-		:: files && attached && asked ->
+			:: files && attached && answered == attach && !(uio & SECONDARY(self)) ->
 #endif
-			files = false;
-			uio = (uio | SECONDARY(self)) & ~REPLY(self);
-			lock = (lock & REPLY(self) -> (lock | SECONDARY(self)) & ~REPLY(self) :
-				lock)
+				assert(answered == attach);
+				uio = (uio | SECONDARY(self)) & ~REPLY(self, files);
+				lock = (lock & REPLY(self, files) ->
+					(lock | SECONDARY(self)) & ~REPLY(self, files) : lock);
+				files = 0
+			:: else
+			fi;
+			if
+			:: pending != answered && pending == attach -> asked = false
+			:: else
+			fi;
+			pending = 0
 		:: else
-		fi }
+		fi;
+		answered = 0 }
 		if
-		:: files -> files = false; release(REPLY(self))
+		:: files -> release(REPLY(self, files)); files = 0
 		:: else
 		fi
 	:: atomic { uio & SECONDARY(self) -> assert(attached && bus_master) } /* I/O */
@@ -125,7 +159,8 @@ active [2] proctype secondary()
 	od;
 	/* The kernel closes its files, and those that its socket has not delivered. */
 	atomic { attached = false; asked = false; asking = false; ended[self] = true };
-	release(REPLY(self));
+	release(REPLY(self, 1));
+	release(REPLY(self, 2));
 	release(SECONDARY(self));
 	running--
 }
