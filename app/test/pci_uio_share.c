@@ -80,6 +80,9 @@ share_primary_main(const char *role, const char *device)
 	}
 	if (strcmp(role, "share_detach") == 0) {
 		rte_pci_unmap_device(pci);
+		/* The secondaries have the lock now. */
+		if (rte_pci_map_device(pci) == 0)
+			return SECOND_FAILED;
 		second_print(SHARE_DETACHED);
 		second_stay();
 	}

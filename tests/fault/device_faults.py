@@ -161,14 +161,15 @@ def unplug(variant):
 
 
 def primary_killed(variant):
-    """after SIGKILL of the primary its secondary exits, and a new primary works"""
+    """after SIGKILL of the primary its secondary keeps the drive on and exits; a new one works"""
     with Pair(variant) as pair:
         pair.primary.kill()
-        expect(not pair.bus_master("after SIGKILL"), "the kernel clears bus mastering")
+        expect(pair.bus_master("after SIGKILL"), "the secondary keeps bus mastering on")
         run = pair.run_secondary()
         report(f"new secondary, without a primary: {run}")
         expect(not run.hung, "a secondary without a primary exits")
         expect(pair.finish_secondary().passed, "the attached secondary uses config space")
+        expect(not pair.bus_master("after the secondary"), "the kernel clears bus mastering")
         pair.primary.start()
         pair.works_to_the_end("with the new primary")
 
@@ -189,6 +190,37 @@ def primary_replaced(variant):
             expect(pair.primary.check() == [], "the drive works with the new primary")
             pair.finish_secondary()
         pair.works_to_the_end("after the old secondary's exit")
+
+
+def open_uio(pid):
+    """The UIO devices that a process has open."""
+    found = set()
+    for file in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.add(os.readlink(file))
+    return {path for path in found if path.startswith("/dev/uio")}
+
+
+def primary_stopped(variant):
+    """replies of a primary that was stopped for longer than the secondary waits are not mixed up"""
+    drives = workload.DRIVES[:2]
+    with contextlib.ExitStack() as stack:
+        primary = workload.Primary(variant, drives)
+        stack.callback(primary.kill)
+        secondary = workload.Secondary(variant, ["--wait", "--stay", "--read-only"], drives)
+        stack.callback(secondary.kill)
+        expect(secondary.wait_for('"waiting"'), "the secondary starts")
+        primary.process.send_signal(signal.SIGSTOP)
+        secondary.process.stdin.write(b"\n")
+        expect(secondary.wait_for('"attached"'), "the secondary attaches beside a stopped primary")
+        # The request for the first drive has timed out, that for the second is pending.
+        time.sleep(7)
+        primary.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: len(open_uio(secondary.process.pid)) == len(drives),
+                   "the secondary has the open files of both drives")
+        run = secondary.finish()
+        expect(run.passed, f"the secondary detaches both: {run}")
+        expect(primary.check() == [] and primary.stop() == 0, "the primary works")
 
 
 SECOND = ["--in-memory"]
@@ -262,8 +294,8 @@ def nobody(variant):
         pair.works_to_the_end("after that")
 
 
-SCENARIOS = (reset, unbind, primary_killed, primary_replaced, second_primary, race, no_sys_admin,
-             nobody, unplug)
+SCENARIOS = (reset, unbind, primary_killed, primary_replaced, primary_stopped, second_primary,
+             race, no_sys_admin, nobody, unplug)
 
 
 def main(argv):

@@ -4,6 +4,7 @@
 """Fault injection: does the primary keep its device when a secondary, or the device, fails?
 
 kill           SIGKILL of a secondary at each of its system calls
+kill_primary   SIGKILL of a primary at each of its system calls while two secondaries read
 error          each system call of an attach that can fail fails once
 device_faults  reset, unbind, unplug, a killed primary, a second one, missing privileges
 soak           thousands of secondaries, 32 at the same time, on 32 drives
@@ -88,7 +89,9 @@ def sweep(run):
         print(f"{run.what}, {variant}: {counts['tries']} tries in {found['seconds']:.0f} s, "
               f"{found['reads']} reads verified: " + ", ".join(
                   f"{kind} {number}" for kind, number in sorted(counts.items())
-                  if kind != "tries"))
+                  if kind != "tries") +
+              (f"; at most {found['longest_ms']:.0f} ms between two reads of a secondary"
+               if "longest_ms" in found else ""))
         passed &= show(verdict.sweep(found, run.has_bug(variant)))
     return passed
 
@@ -126,7 +129,8 @@ def soak(run):
     return show(verdict.soak(found, trace.transitions(watch)))
 
 
-TESTS = {"kill": sweep, "error": sweep, "device_faults": device_faults, "soak": soak}
+TESTS = {"kill": sweep, "kill_primary": sweep, "error": sweep, "device_faults": device_faults,
+         "soak": soak}
 
 
 def main(argv):

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""In the lab's guest: kill a secondary at, or fail, each of its system calls in turn.
+"""In the lab's guest: kill a process at, or fail, each of its system calls in turn.
 
-usage: sweeps.py VARIANT kill|error full|short|probe. Prints the results as one JSON object on the
-last line; each try is one line of /tmp/tries.jsonl.
+usage: sweeps.py VARIANT kill|kill_primary|error full|short|probe. Prints the results as one JSON
+object on the last line; each try is one line of /tmp/tries.jsonl.
 """
 
 import collections
@@ -21,15 +21,18 @@ TRACE = "/tmp/trace"
 TRIES = "/tmp/tries.jsonl"
 # The phases in which a secondary has the device, gets it or gives it back.
 DEVICE_PHASES = ("attach", "attached", "use", "detach")
-# Every Nth point is tried: of the kills in these phases, of the other kills, of the errors. A call
-# has at least five errors: with every fourth, each call fails at least once. probe: enough for a
-# DPDK that has the bug to lose the device.
-STEPS = {"full": (1, 1, 1), "short": (1, 50, 4), "probe": (10, 500, 16)}
+# Every Nth point is tried: of the kills in these phases, of the other kills, of the errors, of the
+# kills of a primary. A call has at least five errors: with every fourth, each call fails at least
+# once. probe: enough for a DPDK that has the bug to lose the device.
+STEPS = {"full": (1, 1, 1, 1), "short": (1, 50, 4, 7), "probe": (10, 500, 16, 20)}
 # The phases in which EAL may hold a lock in shared memory over several system calls.
 LOCKING_PHASES = ("start", "detached", "thread")
 # Seconds within which the primary must get EAL's locks: a kill in one of these phases often leaves
 # one taken. Elsewhere none may be, and a slow machine must not look like a lock.
 LOCK_DEADLINE, LOCK_DEADLINE_ELSEWHERE = 1, 10
+# Secondaries that read, on queue pairs from this one on; microseconds between two rounds of reads
+# of their primary; seconds for a secondary to start.
+READERS, FIRST_QID, INTERVAL, READER_DEADLINE = 2, 3, 20000, 20
 LOST_UNINJURED = "device lost by an uninjured run"
 
 # Once attached, a secondary only counts its file descriptors: errors of these calls do not matter.
@@ -46,12 +49,13 @@ SCAN = "Scan for (pci) bus failed"
 class Sweep:
     """Tries one after the other with the same drives; counts their results."""
 
-    def __init__(self, variant):
-        self.variant, self.planned = variant, 0
-        # Reads of primaries that were replaced.
+    def __init__(self, variant, primary):
+        self.variant, self.planned, self.primary = variant, 0, primary
+        # Reads of other processes than this primary.
         self.reads = 0
-        self.primary = workload.Primary(variant)
         self.counts = collections.Counter()
+        # Milliseconds between two reads of a secondary.
+        self.longest = 0
         self.wrong = []
         self.tries = open(TRIES, "w")
         self.began = time.monotonic()
@@ -125,26 +129,27 @@ class Sweep:
         self.primary.start()
 
     def results(self):
-        answer = self.primary.ask("check")
-        code = self.primary.stop()
-        if code != 0:
-            self.complain("primary failed", "at the end", f"exit code {code}")
+        if self.primary:
+            self.reads += self.primary.ask("check")["reads"]
+            code = self.primary.stop()
+            if code != 0:
+                self.complain("primary failed", "at the end", f"exit code {code}")
         return {"variant": self.variant, "seconds": round(time.monotonic() - self.began, 1),
-                "reads": self.reads + answer["reads"], "counts": dict(self.counts),
-                "wrong": self.wrong}
+                "reads": self.reads, "counts": dict(self.counts), "wrong": self.wrong}
 
 
 def kill_points(phases, depth):
     """The calls, of {call: phase}, at which a secondary is killed."""
-    calls = sorted(phases)
-    with_device, elsewhere, _ = STEPS[depth]
+    # How often a secondary looks while it waits differs in every run.
+    calls = sorted(call for call in phases if phases[call] != "wait")
+    with_device, elsewhere = STEPS[depth][:2]
     return [call for call in calls if phases[call] in DEVICE_PHASES][::with_device] + \
         [call for call in calls if phases[call] not in DEVICE_PHASES][::elsewhere]
 
 
 def kill(variant, depth):
     """Kill a secondary at the system calls that it makes."""
-    sweep = Sweep(variant)
+    sweep = Sweep(variant, workload.Primary(variant))
     first, second = sweep.traces()
     phases = {**second.phases, **first.phases}
     numbers = {**second.numbers, **first.numbers}
@@ -160,6 +165,69 @@ def kill(variant, depth):
             sweep.complain("hung", what, "the secondary did not exit")
         sweep.after(what, killed, phases[call] in LOCKING_PHASES, code=run.code)
     return sweep.results()
+
+
+def run_readers(variant, before):
+    """Run a primary and two secondaries that read; the primary ends first.
+
+    The exit code of the primary, None if it was killed before a secondary read, and
+    [(SecondaryRun, whether it read)].
+    """
+    readers = []
+    try:
+        primary = workload.Primary(variant, interval=INTERVAL, queues=READERS, before=before)
+    except workload.NoVerdict:
+        return None, readers
+    for number in range(READERS):
+        secondary = workload.Secondary(variant, ["--read", f"{FIRST_QID + number}", "--read-only"])
+        # It may wait for an answer of a primary that was killed.
+        readers.append((secondary, secondary.wait_for('"reading"', READER_DEADLINE)))
+    code = primary.stop()
+    runs = []
+    for secondary, reads in readers:
+        if not reads:
+            secondary.kill()
+        runs.append((secondary.finish(), reads))
+    return (code if any(reads for _, reads in runs) else None), runs
+
+
+def primary_points(trace, depth):
+    """The calls at which a primary is killed: one in 20 of the loop in which it reads."""
+    calls = trace.calls_in("stop") + trace.calls_in("ready")[::20] + \
+        sorted(call for call, phase in trace.during.items() if call.thread and phase != "start")
+    return calls[::STEPS[depth][3]]
+
+
+def kill_primary(variant, depth):
+    """Kill a primary at its system calls, while two secondaries read."""
+    sweep = Sweep(variant, None)
+    code, runs = run_readers(variant, [*workload.STRACE, "-o", TRACE])
+    if code != 0 or not all(reads for _, reads in runs):
+        raise workload.NoVerdict(f"under strace: primary: {code}, secondaries: {runs}")
+    with open(TRACE, errors="replace") as file:
+        trace = workload.SyscallTrace(file.read())
+    points = primary_points(trace, depth)
+    sweep.planned = len(points)
+    for call in points:
+        what = f"primary killed at {call.name} {call.number} of thread {call.thread} " \
+            f"({trace.during[call]})"
+        code, runs = run_readers(variant, workload.injector(variant, "kill",
+                                                            trace.numbers[call.name], call))
+        killed = code == -signal.SIGKILL
+        sweep.counts["killed" if killed else "not reached" if code == 0 else "too early"] += 1
+        for run, reads in runs:
+            sweep.reads += run.facts.get("reads", 0)
+            sweep.longest = max(sweep.longest, run.facts.get("longest_ms", 0))
+            if not reads:
+                sweep.counts["secondary without the device"] += 1
+            elif run.passed:
+                sweep.counts["secondary read on"] += 1
+            else:
+                sweep.complain("device lost", what, f"{run}")
+        if workload.stale_locks():
+            sweep.complain("stale file lock", what, workload.stale_locks()[0])
+        sweep.note(what, code=code, runs=[[run.facts, run.errors, reads] for run, reads in runs])
+    return {**sweep.results(), "longest_ms": sweep.longest}
 
 
 def failures(trace, depth):
@@ -193,7 +261,7 @@ def run_failing(variant, trace, call, how):
 
 def error(variant, depth):
     """Let each call of an attach that can fail fail once."""
-    sweep = Sweep(variant)
+    sweep = Sweep(variant, workload.Primary(variant))
     trace = sweep.traces()[0]
     points = failures(trace, depth)
     sweep.planned = len(points)
@@ -222,7 +290,8 @@ def error(variant, depth):
 
 def main(argv):
     variant, what, depth = argv
-    print(json.dumps({"kill": kill, "error": error}[what](variant, depth)))
+    print(json.dumps({"kill": kill, "kill_primary": kill_primary, "error": error}[what](
+        variant, depth)))
 
 
 if __name__ == "__main__":

@@ -110,6 +110,15 @@ def test_the_short_form_of_kill_tries_each_call_while_a_secondary_has_the_device
     assert {phases[call] for call in sweeps.kill_points(phases, "short")} == set(phases.values())
 
 
+def test_a_primary_is_killed_at_its_end_in_its_threads_and_sometimes_in_its_loop():
+    text = TRACE.replace('\\"attached', '\\"stop').replace('\\"attach', '\\"ready')
+    trace = workload.SyscallTrace(text)
+    tried = {(call.name, call.thread, trace.during[call])
+             for call in sweeps.primary_points(trace, "full")}
+    assert tried == {("write", 0, "stop"), ("read", 0, "stop"), ("write", 0, "ready"),
+                     ("recvmsg", 1, "ready")}
+
+
 @pytest.mark.parametrize("errors, error, is_explained", [
     ("Cannot open /sys/bus/pci/devices/0000:00:04.0/config: Too many open files", "EMFILE", True),
     ("cannot open it: Too many open files\nRequested device 0000:00:04.0", "EMFILE", True),

@@ -37,74 +37,19 @@
 
 #define PRIMARY_QID 1
 #define PRIMARY_QID_CHECK 2
-#define PRIMARY_BUF 1
 
-struct primary_drive {
-	struct rte_pci_device *pci;
-	struct nvme_ctrl ctrl;
-	struct nvme_qpair ioq;
-	struct nvme_mem data;
-	uint64_t lba;
-	uint64_t reads;
-	uint64_t wrong;        /* reads that returned wrong data */
-	int64_t number;        /* of the drive, from its blocks; negative before the first read */
-	bool failed;           /* the reason is in ctrl.error */
-};
-
-static struct primary_drive *drives;
+static struct workload_drive *drives;
 static bool primary_paused;
-
-/* Every block starts with its own number, followed by the number of its drive. */
-static int
-primary_verify(struct primary_drive *drive, uint64_t lba)
-{
-	const uint32_t size = drive->ctrl.block_size;
-	const uint64_t *words;
-	uint32_t i;
-
-	for (i = 0; i < nvme_io_blocks(&drive->ctrl); i++) {
-		words = RTE_PTR_ADD(drive->data.addr, i * size);
-		if (drive->number < 0)
-			drive->number = rte_le_to_cpu_64(words[1]);
-		if (rte_le_to_cpu_64(words[0]) == lba + i &&
-				(int64_t)rte_le_to_cpu_64(words[1]) == drive->number)
-			continue;
-		drive->wrong++;
-		return nvme_fail(&drive->ctrl, -EIO, "wrong data in block %" PRIu64
-				": block %" PRIu64 " of drive %" PRIu64, lba + i, rte_le_to_cpu_64(words[0]),
-				rte_le_to_cpu_64(words[1]));
-	}
-	return 0;
-}
-
-static int
-primary_read(struct primary_drive *drive, struct nvme_qpair *qp)
-{
-	const uint64_t lba = drive->lba;
-	int ret;
-
-	/* No block contains this pattern: a read that transfers nothing must fail. */
-	memset(drive->data.addr, 0xa5, NVME_BUF_SIZE);
-	ret = nvme_read(&drive->ctrl, qp, lba, PRIMARY_BUF);
-	if (ret == 0)
-		ret = primary_verify(drive, lba);
-	if (ret != 0) {
-		drive->failed = true;
-		return ret;
-	}
-	drive->reads++;
-	drive->lba += nvme_io_blocks(&drive->ctrl);
-	if (drive->lba + nvme_io_blocks(&drive->ctrl) > drive->ctrl.blocks)
-		drive->lba = 0;
-
-	return 0;
-}
+/* Queue pairs for secondaries, on each drive: it must go on when this process ends. */
+static unsigned int primary_queues;
 
 /* Set bus mastering, reset the controller, create the queues: first start and recovery. */
 static int
-primary_start(struct primary_drive *drive)
+primary_start(struct workload_drive *drive)
 {
 	struct nvme_ctrl *ctrl = &drive->ctrl;
+	struct nvme_qpair qp;
+	unsigned int qid;
 	int ret;
 
 	if (rte_pci_set_bus_master(drive->pci, true) != 0)
@@ -115,7 +60,11 @@ primary_start(struct primary_drive *drive)
 	if (ret == 0)
 		ret = nvme_qpair_create(ctrl, &drive->ioq, PRIMARY_QID);
 	if (ret == 0)
-		drive->data = nvme_buf(ctrl, PRIMARY_BUF);
+		drive->buf = PRIMARY_QID;
+	for (qid = WORKLOAD_QID; ret == 0 && qid < WORKLOAD_QID + primary_queues; qid++)
+		ret = nvme_qpair_create(ctrl, &qp, qid);
+	if (ret == 0)
+		memcpy(nvme_buf(ctrl, WORKLOAD_BUF_DRIVE).addr, drive, sizeof(*drive));
 	drive->failed = ret != 0;
 
 	return ret;
@@ -123,7 +72,7 @@ primary_start(struct primary_drive *drive)
 
 /* Read on a new queue pair. */
 static int
-primary_read_new_qpair(struct primary_drive *drive)
+primary_read_new_qpair(struct workload_drive *drive)
 {
 	struct nvme_ctrl *ctrl = &drive->ctrl;
 	struct nvme_qpair qp;
@@ -131,13 +80,13 @@ primary_read_new_qpair(struct primary_drive *drive)
 
 	ret = nvme_qpair_create(ctrl, &qp, PRIMARY_QID_CHECK);
 	if (ret == 0)
-		ret = primary_read(drive, &qp);
+		ret = workload_read(drive, &qp);
 	return ret == 0 ? nvme_qpair_delete(ctrl, &qp) : ret;
 }
 
 /* Return what is wrong with a drive, or NULL. */
 static const char *
-primary_examine(struct primary_drive *drive)
+primary_examine(struct workload_drive *drive)
 {
 	struct nvme_ctrl *ctrl = &drive->ctrl;
 	static char text[320];
@@ -160,14 +109,14 @@ primary_examine(struct primary_drive *drive)
 		drive->failed = true;
 	}
 	if (!drive->failed && (nvme_identify(ctrl, NVME_CNS_CONTROLLER, 0) != 0 ||
-			primary_read(drive, &drive->ioq) != 0))
+			workload_read(drive, &drive->ioq) != 0))
 		drive->failed = true;
 
 	return drive->failed ? ctrl->error : NULL;
 }
 
 static const char *
-primary_check(struct primary_drive *drive)
+primary_check(struct workload_drive *drive)
 {
 	const char *error = primary_examine(drive);
 
@@ -179,7 +128,7 @@ primary_check(struct primary_drive *drive)
 }
 
 static const char *
-primary_recover(struct primary_drive *drive)
+primary_recover(struct workload_drive *drive)
 {
 	if (primary_examine(drive) == NULL || primary_start(drive) == 0)
 		return NULL;
@@ -188,7 +137,7 @@ primary_recover(struct primary_drive *drive)
 
 /* Call a function for each drive; print the errors that it returns and the totals of reads. */
 static void
-primary_report(const char *(*function)(struct primary_drive *drive))
+primary_report(const char *(*function)(struct workload_drive *drive))
 {
 	uint64_t reads = 0, wrong = 0;
 	const char *error, *sep = "";
@@ -264,7 +213,7 @@ primary_step(void)
 
 	for (d = 0; d < workload_devices_nb && !primary_paused; d++) {
 		if (!drives[d].failed)
-			primary_read(&drives[d], &drives[d].ioq);
+			workload_read(&drives[d], &drives[d].ioq);
 	}
 }
 
@@ -322,7 +271,7 @@ primary_stop(void)
 
 	for (d = 0; d < workload_devices_nb; d++) {
 		/* Stop its DMA before the memory that it writes to is freed. */
-		if (nvme_disable(&drives[d].ctrl) != 0)
+		if (primary_queues == 0 && nvme_disable(&drives[d].ctrl) != 0)
 			rte_pci_set_bus_master(drives[d].pci, false);
 		rte_pci_unmap_device(drives[d].pci);
 	}
@@ -331,7 +280,8 @@ primary_stop(void)
 int
 primary_main(char **argv)
 {
-	const char *interval_us = workload_option(argv, "--interval");
+	const char *interval_us = workload_option(argv, "--interval"),
+		*queues = workload_option(argv, "--queues");
 	struct pollfd input = { .fd = STDIN_FILENO, .events = POLLIN };
 	unsigned int d;
 	char line[64];
@@ -342,6 +292,7 @@ primary_main(char **argv)
 		if (fgets(line, sizeof(line), stdin) == NULL)
 			return EXIT_FAILURE;
 	}
+	primary_queues = queues != NULL ? atoi(queues) : 0;
 	rte_errno = 0;
 	workload_attach();
 	drives = calloc(WORKLOAD_DRIVES_MAX, sizeof(*drives));
@@ -362,7 +313,7 @@ primary_main(char **argv)
 		printf("}\n");
 		return EXIT_FAILURE;
 	}
-	printf("{\"ready\": %u}\n", workload_devices_nb);
+	printf("{\"phase\": \"ready\", \"ready\": %u}\n", workload_devices_nb);
 	fflush(stdout);
 
 	/* fgets() may buffer more than one line: the sender waits for each answer. */
@@ -374,6 +325,8 @@ primary_main(char **argv)
 		if (interval_us != NULL && atoi(interval_us) > 0)
 			usleep(atoi(interval_us));
 	}
+	printf("{\"phase\": \"stop\"}\n");
+	fflush(stdout);
 	primary_stop();
 	rte_eal_cleanup();
 

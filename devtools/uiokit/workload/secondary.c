@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/capability.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -25,16 +26,56 @@
 /* Accesses to config space in one sample of secondary_time_config(). */
 #define SECONDARY_ACCESSES 500
 
+/* Reads after the end of input, and the pause between two. */
+#define SECONDARY_READS 20
+#define SECONDARY_PAUSE_US 500
+/* Time for a thread of EAL to run on a busy machine. */
+#define SECONDARY_WAIT_MS 5000
+
 /* In the paths of a drive: /sys/devices/pci..../0000:00:04.0/config, /dev/uio0, /dev/vfio/1. */
 #define SECONDARY_SYSFS "/0000:"
 #define SECONDARY_DEV_UIO "/dev/uio"
 #define SECONDARY_DEV_VFIO "vfio"
 
+/* Open files through which this process keeps the drives open. */
+static unsigned int
+secondary_count_devices(void)
+{
+	return workload_count_fds(SECONDARY_DEV_UIO) + workload_count_fds(SECONDARY_DEV_VFIO);
+}
+
 static unsigned int
 secondary_count_fds(void)
 {
-	return workload_count_fds(SECONDARY_SYSFS) + workload_count_fds(SECONDARY_DEV_UIO) +
-		workload_count_fds(SECONDARY_DEV_VFIO);
+	return workload_count_fds(SECONDARY_SYSFS) + secondary_count_devices();
+}
+
+/* Wait for the open files that the primary shares: a thread of EAL receives them. */
+static bool
+secondary_wait_files(void)
+{
+	unsigned int ms;
+
+	for (ms = 0; ms < SECONDARY_WAIT_MS; ms++) {
+		if (secondary_count_devices() >= workload_devices_nb)
+			return true;
+		usleep(1000);
+	}
+	return false;
+}
+
+/*
+ * The file descriptors that a detach left. All that were shared have arrived before it, but the
+ * thread of EAL may not have handled those of the last reply: it closes them then.
+ */
+static int
+secondary_left_fds(unsigned int before)
+{
+	unsigned int ms;
+
+	for (ms = 0; ms < SECONDARY_WAIT_MS && secondary_count_fds() != before; ms++)
+		usleep(1000);
+	return secondary_count_fds() - before;
 }
 
 /* Mark the start of a phase, for the reader of a system call trace. */
@@ -181,25 +222,84 @@ secondary_probe_registers(struct rte_pci_device *pci)
 	return bar != NULL && bar[NVME_REG_CSTS / 4] != NVME_REG_GONE ? 0 : -1;
 }
 
+/* The primary's state of a drive, but with a queue pair and a buffer of this process. */
+static int
+secondary_find_drive(struct workload_drive *drive, struct rte_pci_device *pci, uint16_t qid)
+{
+	struct nvme_ctrl *ctrl = &drive->ctrl;
+	struct nvme_qpair ioq;
+	int ret;
+
+	ret = nvme_ctrl_init(ctrl, pci->name, pci->mem_resource[0].addr, 1);
+	if (ret == 0)
+		ret = nvme_qpair_init(ctrl, &ioq, qid);
+	if (ret != 0)
+		return ret;
+	*drive = *(const struct workload_drive *)nvme_buf(ctrl, WORKLOAD_BUF_DRIVE).addr;
+	ctrl->name = pci->name;
+	drive->ioq = ioq;
+	drive->buf = qid;
+
+	return 0;
+}
+
+/* Read from all drives until the end of input, and some more; stop at the first error. */
+static int
+secondary_read(uint16_t qid)
+{
+	static struct workload_drive drives[WORKLOAD_DRIVES_MAX];
+	struct pollfd input = { .fd = STDIN_FILENO, .events = POLLIN };
+	uint64_t now, last, longest = 0, reads = 0;
+	unsigned int d, more = SECONDARY_READS;
+	int ret = 0;
+
+	for (d = 0; d < workload_devices_nb && ret == 0; d++)
+		ret = secondary_find_drive(&drives[d], workload_devices[d], qid);
+	last = workload_now();
+	while (ret == 0 && more > 0) {
+		for (d = 0; d < workload_devices_nb && ret == 0; d++)
+			ret = workload_read(&drives[d], &drives[d].ioq);
+		now = workload_now();
+		longest = RTE_MAX(longest, now - last);
+		last = now;
+		if (ret == 0 && reads++ == 0)
+			secondary_phase("reading");
+		if (poll(&input, 1, 0) > 0)
+			more--;
+		usleep(SECONDARY_PAUSE_US);
+	}
+	if (ret != 0)
+		fprintf(stderr, "%s\n", drives[d - 1].ctrl.error);
+	printf("{\"reads\": %" PRIu64 ", \"longest_ms\": %.3f}\n", reads, longest / 1e6);
+
+	return ret;
+}
+
 int
 secondary_main(char **argv)
 {
 	/* Attached until the end of input; config space is not written, since others may do so. */
 	const bool attach = workload_option(argv, "--no-attach") == NULL,
 		stay = workload_option(argv, "--stay") != NULL,
+		wait = workload_option(argv, "--wait") != NULL,
 		read_only = workload_option(argv, "--read-only") != NULL;
 	/* Nanoseconds, see workload_now(). */
 	const char *started = workload_option(argv, "--started"),
 		*rounds = workload_option(argv, "--time-config"),
-		*become = workload_option(argv, "--become");
+		*become = workload_option(argv, "--become"), *qid = workload_option(argv, "--read");
 	unsigned int d, fds, maps;
 	uint64_t began, attached;
 	char byte;
-	int ret = 0;
+	int left, ret = 0;
 
 	if (started == NULL || (become != NULL && secondary_become(become) != 0))
 		return 2;
 	/* The scan in rte_eal_init() may have left some: count what the attach adds. */
+	if (wait) {
+		secondary_phase("waiting");
+		if (read(STDIN_FILENO, &byte, 1) < 0)
+			return 2;
+	}
 	fds = secondary_count_fds();
 	maps = workload_count_maps(SECONDARY_SYSFS);
 
@@ -220,6 +320,13 @@ secondary_main(char **argv)
 			(attached - began) / 1e6, workload_private_kb());
 	fflush(stdout);
 
+	secondary_phase("wait");
+	if (!secondary_wait_files() && qid != NULL) {
+		fprintf(stderr, "the primary does not share its open files\n");
+		ret = -1;
+	}
+	if (qid != NULL && ret == 0)
+		ret = secondary_read(atoi(qid));
 	while (stay && read(STDIN_FILENO, &byte, 1) > 0)
 		;
 	secondary_phase("use");
@@ -230,11 +337,15 @@ secondary_main(char **argv)
 	secondary_phase("detach");
 	for (d = 0; d < workload_devices_nb; d++)
 		rte_pci_unmap_device(workload_devices[d]);
+	secondary_phase("wait");
+	left = secondary_left_fds(fds);
 	secondary_phase("detached");
-	printf("{\"left_fds\": %d, \"left_maps\": %d}\n", (int)(secondary_count_fds() - fds),
+	printf("{\"left_fds\": %d, \"left_maps\": %d}\n", left,
 			(int)(workload_count_maps(SECONDARY_SYSFS) - maps));
 	fflush(stdout);
-	rte_eal_cleanup();
+	/* A primary that was killed may have left a lock of EAL taken, which the cleanup needs. */
+	if (qid == NULL)
+		rte_eal_cleanup();
 
 	return ret == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include <rte_bus.h>
+#include <rte_byteorder.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 
@@ -131,6 +133,52 @@ workload_count_maps(const char *part)
 	fclose(f);
 
 	return count;
+}
+
+/* Every block starts with its own number, followed by the number of its drive. */
+static int
+verify(struct workload_drive *drive, uint64_t lba)
+{
+	const uint32_t size = drive->ctrl.block_size;
+	const uint64_t *words;
+	uint32_t i;
+
+	for (i = 0; i < nvme_io_blocks(&drive->ctrl); i++) {
+		words = RTE_PTR_ADD(nvme_buf(&drive->ctrl, drive->buf).addr, i * size);
+		if (drive->number < 0)
+			drive->number = rte_le_to_cpu_64(words[1]);
+		if (rte_le_to_cpu_64(words[0]) == lba + i &&
+				(int64_t)rte_le_to_cpu_64(words[1]) == drive->number)
+			continue;
+		drive->wrong++;
+		return nvme_fail(&drive->ctrl, -EIO, "wrong data in block %" PRIu64
+				": block %" PRIu64 " of drive %" PRIu64, lba + i, rte_le_to_cpu_64(words[0]),
+				rte_le_to_cpu_64(words[1]));
+	}
+	return 0;
+}
+
+int
+workload_read(struct workload_drive *drive, struct nvme_qpair *qp)
+{
+	const uint64_t lba = drive->lba;
+	int ret;
+
+	/* No block contains this pattern: a read that transfers nothing must fail. */
+	memset(nvme_buf(&drive->ctrl, drive->buf).addr, 0xa5, NVME_BUF_SIZE);
+	ret = nvme_read(&drive->ctrl, qp, lba, drive->buf);
+	if (ret == 0)
+		ret = verify(drive, lba);
+	if (ret != 0) {
+		drive->failed = true;
+		return ret;
+	}
+	drive->reads++;
+	drive->lba += nvme_io_blocks(&drive->ctrl);
+	if (drive->lba + nvme_io_blocks(&drive->ctrl) > drive->ctrl.blocks)
+		drive->lba = 0;
+
+	return 0;
 }
 
 long

@@ -47,18 +47,21 @@ class Primary:
     """A primary process, which reads from its drives all the time.
 
     interval: microseconds between two rounds of reads. wait: it attaches the drives only when a
-    line arrives on its stdin.
+    line arrives on its stdin. queues: queue pairs for secondaries, which go on when it ends.
+    before: words before its command line, such as strace's.
     """
 
-    def __init__(self, variant, drives=None, interval=1000, eal=(), wait=False):
-        self.variant, self.interval, self.eal, self.wait = variant, interval, eal, wait
+    def __init__(self, variant, drives=None, interval=1000, eal=(), wait=False, queues=0,
+                 before=()):
+        self.variant, self.eal, self.before = variant, eal, before
+        self.options = ["--interval", str(interval), *["--wait"] * wait,
+                        *["--queues", str(queues)] * (queues > 0)]
         self.drives = DRIVES if drives is None else drives
         self.start()
 
     def start(self):
-        argv = program(self.variant, "primary", self.drives, 0,
-                       [*self.eal, "--", "--interval", str(self.interval),
-                        *["--wait"] * self.wait])
+        argv = [*self.before, *program(self.variant, "primary", self.drives, 0,
+                                       [*self.eal, "--", *self.options])]
         # Not a pipe, which would fill up: stderr is read only if the start fails.
         errors = os.fdopen(os.memfd_create("errors"), "w+b", buffering=0)
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -149,9 +152,9 @@ class Secondary:
                                         bufsize=0, **more)
         self.output = bytearray()
 
-    def wait_for(self, text):
+    def wait_for(self, text, within=DEADLINE):
         """Whether its output contains the text before a deadline."""
-        return read_until(self.process.stdout, self.output, text.encode(), DEADLINE)
+        return read_until(self.process.stdout, self.output, text.encode(), within)
 
     def kill(self):
         self.process.kill()
@@ -208,15 +211,16 @@ class Call:
 class SyscallTrace:
     """All system calls of a secondary, from the output of strace.
 
-    phases: {Call: phase of the secondary, or "thread"}; main: (Call, phase, rest of the line) of
-    the main thread, in order; numbers: {name of a system call: its number}.
+    phases: {Call: phase of the main thread, or "thread"}; during: {Call: phase of the main thread};
+    main: (Call, phase, rest of the line) of the main thread, in order; numbers: {name of a system
+    call: its number}.
     """
 
     # "12 [ 257] openat(AT_FDCWD, "/dev/uio0", O_RDWR) = 3", or "... <unfinished ...>"
     _LINE = re.compile(r"(\d+) +\[ *(\d+)\] (\w+)\((.*)")
 
     def __init__(self, text):
-        self.phases, self.main, self.numbers = {}, [], {}
+        self.phases, self.during, self.main, self.numbers = {}, {}, [], {}
         counts, phase = collections.Counter(), "start"
         lines = [match.groups() for match in map(self._LINE.match, text.splitlines()) if match]
         # Thread ids grow in the order of creation; the first lines come in order of scheduling.
@@ -225,13 +229,14 @@ class SyscallTrace:
             self.numbers[name] = number
             counts[thread, name] += 1
             call = Call(name, counts[thread, name], threads.index(int(thread)))
+            self.during[call] = phase
             if call.thread:
                 self.phases[call] = "thread"
                 continue
             marker = re.match(r'1, "\{\\"phase\\": \\"(\w+)\\"', rest)
             if name == "write" and marker:
                 phase = marker[1]
-            self.phases[call] = phase
+            self.phases[call] = self.during[call] = phase
             self.main.append((call, phase, rest))
 
     def calls_in(self, *phases):
@@ -242,10 +247,17 @@ class SyscallTrace:
 SHORT = "inject: short\n"
 
 
+STRACE = ("/strace", "-f", "-qq", "-n", "-s", "200")
+
+
+def injector(variant, how, number, call):
+    """The words before a command line that inject "kill" or "short" at a Call (inject.c)."""
+    return [f"/{variant}/app/inject", how, number, str(call.number), str(call.thread)]
+
+
 def run_injected(variant, how, number, call):
-    """Run a secondary and inject "kill" or "short" (inject.c) at a Call with that number."""
-    return run_secondary(variant, before=[f"/{variant}/app/inject", how, number, str(call.number),
-                                          str(call.thread)])
+    """Run a secondary and inject."""
+    return run_secondary(variant, before=injector(variant, how, number, call))
 
 
 def run_traced(variant, trace, options=(), calls="all", inject=(), **more):
@@ -255,8 +267,8 @@ def run_traced(variant, trace, options=(), calls="all", inject=(), **more):
     """
     # To stop at the traced calls only takes a third of the time.
     quick = ["--seccomp-bpf"] if calls != "all" else []
-    argv = ["/strace", "-f", "-qq", "-n", *quick, "-s", "200", "-e", f"trace={calls}",
-            "-o", trace, *(f"--inject={one}" for one in inject)]
+    argv = [*STRACE, *quick, "-e", f"trace={calls}", "-o", trace,
+            *(f"--inject={one}" for one in inject)]
     ended = run_secondary(variant, options, before=argv, **more)
     with open(trace, errors="replace") as file:
         return ended, file.read()
