@@ -206,18 +206,20 @@ end_last(struct uio_dev *dev)
 	claim_expect_success(dev, SHARE_NEXT);
 }
 
-/* The primary ends by a signal, or as its role does when it gets SIGUSR1. */
+/* The primary of a row gets a signal, and ends as its role does then. */
 static void
-end_primary(struct uio_dev *dev, const char *role, int sig, int end)
+case_share_end(struct uio_dev *dev)
 {
-	start_primary(dev, role);
+	const struct uio_case *c = uio_current;
+
+	start_primary(dev, c->role);
 	start_secondary(dev, SHARE_FIRST);
 	start_secondary(dev, SHARE_LAST);
-	uio_kill(SHARE_PRIMARY, sig);
-	if (strcmp(role, "share_detach") == 0)
+	uio_kill(SHARE_PRIMARY, c->args.arg);
+	if (strcmp(c->role, "share_detach") == 0)
 		expect_output(SHARE_PRIMARY, SHARE_DETACHED);
 	else
-		uio_wait_end(SHARE_PRIMARY, end);
+		uio_wait_end(SHARE_PRIMARY, c->end);
 	expect_bus_master(dev, true, "after the primary");
 	expect_reads(SHARE_FIRST);
 	claim_expect_refused(dev, SHARE_NEXT, uio_pid(SHARE_FIRST));
@@ -227,36 +229,6 @@ end_primary(struct uio_dev *dev, const char *role, int sig, int end)
 	expect_bus_master(dev, true, "after the first secondary");
 	expect_reads(SHARE_LAST);
 	end_last(dev);
-}
-
-static void
-case_share_return(struct uio_dev *dev)
-{
-	end_primary(dev, "share_return", SIGUSR1, 0);
-}
-
-static void
-case_share_exit(struct uio_dev *dev)
-{
-	end_primary(dev, "share_exit", SIGUSR1, 0);
-}
-
-static void
-case_share_abort(struct uio_dev *dev)
-{
-	end_primary(dev, "share_abort", SIGUSR1, -SIGABRT);
-}
-
-static void
-case_share_killed(struct uio_dev *dev)
-{
-	end_primary(dev, "share_return", SIGKILL, -SIGKILL);
-}
-
-static void
-case_share_detach(struct uio_dev *dev)
-{
-	end_primary(dev, "share_detach", SIGUSR1, 0);
 }
 
 /* A primary that does not answer: the secondary attaches and reads, and says so later. */
@@ -288,23 +260,26 @@ case_share_stopped(struct uio_dev *dev)
 	without_answer(dev, "share_return", true);
 }
 
-#define SHARE_FLAGS (UIO_CASE_NVME | UIO_CASE_EXIT)
 #define READ_ON "secondaries read on after their primary "
+#define SHARE_END(sig) .run = case_share_end, .queues = UIO_QID_B, .args.arg = sig, \
+		.flags = UIO_CASE_NVME | UIO_CASE_EXIT
 
 static const struct uio_case uio_share_cases[] = {
-	{ .name = "share_return", .flags = SHARE_FLAGS, .run = case_share_return,
-		.queues = UIO_QID_B, .claim = READ_ON "returns from main" },
-	{ .name = "share_exit", .flags = SHARE_FLAGS, .run = case_share_exit,
-		.queues = UIO_QID_B, .claim = READ_ON "exits without rte_eal_cleanup" },
-	{ .name = "share_abort", .flags = SHARE_FLAGS, .run = case_share_abort,
-		.queues = UIO_QID_B, .claim = READ_ON "aborts" },
-	{ .name = "share_killed", .flags = SHARE_FLAGS, .run = case_share_killed,
-		.queues = UIO_QID_B, .claim = READ_ON "is killed" },
-	{ .name = "share_detach", .flags = SHARE_FLAGS, .run = case_share_detach,
-		.queues = UIO_QID_B, .claim = READ_ON "detaches the device" },
+	{ .name = "share_return", SHARE_END(SIGUSR1), .role = "share_return",
+		.claim = READ_ON "returns from main" },
+	{ .name = "share_exit", SHARE_END(SIGUSR1), .role = "share_exit",
+		.claim = READ_ON "exits without rte_eal_cleanup" },
+	{ .name = "share_abort", SHARE_END(SIGUSR1), .role = "share_abort", .end = -SIGABRT,
+		.claim = READ_ON "aborts" },
+	{ .name = "share_killed", SHARE_END(SIGKILL), .role = "share_return", .end = -SIGKILL,
+		.claim = READ_ON "is killed" },
+	{ .name = "share_detach", SHARE_END(SIGUSR1), .role = "share_detach",
+		.claim = READ_ON "detaches the device" },
 	{ .name = "share_old", .flags = UIO_CASE_NVME, .run = case_share_old,
-		.queues = UIO_QID_B, .claim = "a secondary works with a primary that does not share its files" },
+		.queues = UIO_QID_B,
+		.claim = "a secondary works with a primary that does not share its files" },
 	{ .name = "share_stopped", .flags = UIO_CASE_NVME, .run = case_share_stopped,
-		.queues = UIO_QID_B, .claim = "a secondary attaches and reads while its primary is stopped" },
+		.queues = UIO_QID_B,
+		.claim = "a secondary attaches and reads while its primary is stopped" },
 };
 UIO_REGISTER_CASES(55, uio_share_cases)
