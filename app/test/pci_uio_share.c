@@ -243,8 +243,11 @@ without_answer(struct uio_dev *dev, const char *role, bool stop)
 	/* The primary gets the request now, and its reply is too late. */
 	uio_kill(SHARE_PRIMARY, SIGCONT);
 	expect_reads(SHARE_LAST);
+	/* It has no file of the primary, so it could not read on. */
+	uio_kill(SHARE_LAST, SIGSTOP);
 	uio_kill(SHARE_PRIMARY, SIGUSR1);
 	uio_wait_end(SHARE_PRIMARY, 0);
+	expect_bus_master(dev, false, "after the primary");
 	end_last(dev);
 }
 
