@@ -101,7 +101,7 @@ case_event(struct uio_dev *dev)
 		delete_queue(dev, &qp);
 }
 
-/* A secondary that reads on a queue pair of its own. */
+/* A secondary that reads on a queue pair which the primary has created for it. */
 static bool
 start_reader(struct uio_dev *dev, unsigned int slot, struct nvme_qpair *qp, uint16_t qid)
 {

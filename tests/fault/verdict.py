@@ -29,6 +29,9 @@ def sweep(found, must_lose):
              if kind not in HARMLESS]
     if counts.get("not reached", 0) * NOT_REACHED > counts["tries"]:
         wrong.append(f"{counts['not reached']} of {counts['tries']} system calls were not reached")
+    if counts.get("too early", 0) * 2 > counts["tries"]:
+        wrong.append(f"{counts['too early']} of {counts['tries']} primaries were killed before a "
+                     "secondary read: too few show anything")
     return wrong + found["wrong"]
 
 

@@ -156,6 +156,9 @@ HARM = ("device lost", "stale file lock", "next secondary failed", "hung", "not 
     ({}, False, []), ({"lock of EAL left taken": 2}, False, []), ({"not reached": 5}, False, []),
     *(({kind: 1}, False, [f"{kind}: 1 of 100"]) for kind in HARM),
     ({"not reached": 6}, False, ["6 of 100 system calls were not reached"]),
+    ({"too early": 50}, False, []),
+    ({"too early": 51}, False, ["51 of 100 primaries were killed before a secondary read: too few "
+                                "show anything"]),
     ({"device lost": 1}, True, []),
     ({}, True, ["no try lost the device: this DPDK has the bug, but the sweep did not detect it"])])
 def test_a_sweep_passes_only_if_no_try_did_harm_and_stock_lost_the_device(counts, must_lose, wrong):

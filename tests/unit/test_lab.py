@@ -545,7 +545,8 @@ def test_a_fetched_kernel_is_used_with_its_age_until_refresh(kernel, build, monk
     monkeypatch.setattr(distro, "apt_cache", lambda _what, _important, *names, suite, guest: {
         "linux-image-generic": "  Depends: linux-image-6.1.0\n",
         "linux-image-6.1.0": "  Depends: kmod\n  Depends: linux-modules-6.1.0\n"}.get(names[0], ""))
-    assert guest_kernel.obtain().release == RELEASE
+    for _ in range(2):
+        assert guest_kernel.obtain().release == RELEASE
     assert "ago" not in capfd.readouterr().err
     stamp, = build.glob("linux-*/.unpacked")
     os.utime(stamp, (0, time.time() - 50 * 3600))

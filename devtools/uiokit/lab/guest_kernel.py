@@ -11,6 +11,7 @@ import os
 import pathlib
 import platform
 import re
+import time
 
 from .. import arch, common, distro, process
 from . import kernel_image
@@ -21,6 +22,9 @@ NEEDED = {"virtio_pci": "CONFIG_VIRTIO_PCI", "virtio_console": "CONFIG_VIRTIO_CO
 DRIVERS = {"uio_pci_generic": {"uio_pci_generic": "CONFIG_UIO_PCI_GENERIC"},
            "vfio-pci": {"vfio_pci": "CONFIG_VFIO_PCI",
                         "vfio_iommu_type1": "CONFIG_VFIO_IOMMU_TYPE1"}}
+
+# What was fetched later was fetched by this command.
+_STARTED = time.time()
 
 # Available to modprobe in the guest, if the kernel has them.
 OPTIONAL = ("uio_pci_generic", "vfio_pci", "vfio_iommu_type1", "iommufd")
@@ -131,9 +135,10 @@ def _distribution_kernel(suite, refresh, guest):
     name = f"linux-{suite or own}{guest.suffix}"
     if refresh:
         distro.refresh_lists()
-    elif (known := common.build_dir() / name).is_dir():
-        _say_age(known)
-    return distro.unpacked(name, _packages(suite, guest), suite, WANTED, refresh, guest)
+    found = distro.unpacked(name, _packages(suite, guest), suite, WANTED, refresh, guest)
+    if (found / ".unpacked").stat().st_mtime < _STARTED:
+        _say_age(found)
+    return found
 
 
 @functools.cache

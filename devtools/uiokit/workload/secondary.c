@@ -294,12 +294,12 @@ secondary_main(char **argv)
 
 	if (started == NULL || (become != NULL && secondary_become(become) != 0))
 		return 2;
-	/* The scan in rte_eal_init() may have left some: count what the attach adds. */
 	if (wait) {
 		secondary_phase("waiting");
 		if (read(STDIN_FILENO, &byte, 1) < 0)
 			return 2;
 	}
+	/* The scan in rte_eal_init() may have left some: count what the attach adds. */
 	fds = secondary_count_fds();
 	maps = workload_count_maps(SECONDARY_SYSFS);
 

@@ -10,7 +10,8 @@
  * A multi-process program that uses the same NVMe drives in all of its processes:
  *
  *   uio_workload <EAL options> --proc-type=primary -- [--interval US] [--wait] [--queues N]
- *   uio_workload <EAL options> --proc-type=secondary -- [--no-attach] [--wait] [--stay] [--read QID] ...
+ *   uio_workload <EAL options> --proc-type=secondary -- [--no-attach] [--wait] [--stay]
+ *       [--read QID] ...
  *
  * The primary drives all NVMe drives that EAL allows and reads from them all the time (primary.c).
  * A secondary attaches them, accesses their config space, detaches them and exits (secondary.c).
