@@ -57,7 +57,8 @@ class Pair:
             stack.callback(self.primary.kill)
             self.secondary = workload.Secondary(self.variant, ["--stay"], [self.drive])
             stack.callback(self.secondary.kill)
-            expect(self.secondary.wait_for('"attached"'), "the secondary attaches")
+            # From here on it has the open files of the primary, if this one shares them.
+            expect(self.secondary.wait_for('"stay"'), "the secondary attaches")
             expect(self.primary.check() == [], "the drive works before the fault")
             self.stack = stack.pop_all()
         return self

@@ -327,6 +327,8 @@ secondary_main(char **argv)
 	}
 	if (qid != NULL && ret == 0)
 		ret = secondary_read(atoi(qid));
+	if (stay)
+		secondary_phase("stay");
 	while (stay && read(STDIN_FILENO, &byte, 1) > 0)
 		;
 	secondary_phase("use");
