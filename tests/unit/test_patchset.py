@@ -104,3 +104,10 @@ def test_an_order_that_cannot_be_is_refused(payload, lines, said):
 def test_unknown_topic_is_a_usage_error(payload):
     with pytest.raises(common.Usage, match="no such patch: nope"):
         patchset.read(["nope"])
+
+
+def test_without_a_topic_what_needs_it_is_left_out_as_well():
+    left_out = {patch.name for patch in patchset.read()} - {
+        patch.name for patch in patchset.without(patchset.read(), "uio-claim")}
+    assert left_out == {"uio-claim", "test-uio-claim", "uio-share", "test-uio-share",
+                        "uio-telemetry"}

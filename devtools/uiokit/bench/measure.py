@@ -3,8 +3,8 @@
 
 """In the lab's guest: take raw samples for devtools/bench, one JSON object a line.
 
-usage: measure.py attach|growth|iops ROUNDS. Writes /tmp/samples.jsonl. Variants that are compared
-are measured alternately, in each round in another order.
+usage: measure.py attach|instructions|growth|iops|death ROUNDS. Writes /tmp/samples.jsonl. Variants
+that are compared are measured alternately, in each round in another order.
 """
 
 import json
@@ -17,6 +17,9 @@ import workload
 
 SAMPLES = open("/tmp/samples.jsonl", "a")
 IOPS_MS = 3000
+# Seconds that a secondary reads before its primary is killed, and after.
+READING = 0.5
+WITHOUT_SHARE = "without-uio-share"
 # Runs under strace: the number of system calls hardly changes.
 TRACED = 3
 CONFIG_ROUNDS = 5
@@ -68,8 +71,8 @@ def bind_to_vfio(drive):
         raise workload.NoVerdict(f"{drive} cannot be bound to vfio-pci")
 
 
-def attach(rounds):
-    """Attach on uio_pci_generic (stock and patched) and on vfio-pci, and a run without attach."""
+def attach_ways():
+    """A paused primary, and the (name, variant, drive, options) of the secondaries to compare."""
     # The guest's IOMMU does not remap interrupts; none are used.
     for module in ("vfio_iommu_type1 allow_unsafe_interrupts=1", "vfio-pci"):
         os.system(f"modprobe {module}")
@@ -78,41 +81,79 @@ def attach(rounds):
     primary = workload.Primary(workload.PATCHED)
     # Without I/O, the loss of bus mastering disturbs no measurement.
     primary.ask("pause")
-    ways = (("patched", workload.PATCHED, uio, []), ("stock", workload.STOCK, uio, []),
-            ("vfio", workload.PATCHED, vfio, []), ("none", workload.PATCHED, uio, ["--no-attach"]))
+    return primary, (
+        ("patched", workload.PATCHED, uio, []), ("stock", workload.STOCK, uio, []),
+        (WITHOUT_SHARE, WITHOUT_SHARE, uio, []), ("vfio", workload.PATCHED, vfio, []),
+        ("none", workload.PATCHED, uio, ["--no-attach"]))
+
+
+def attach_all(rounds, primary, ways, report):
+    """Call report(name, number, facts) for each way in each round."""
     for number in range(rounds):
         for name, variant, drive, options in rotate(ways, number):
             reset_conditions(primary)
             secondary = workload.Secondary(variant, [*options, "--stay"], [drive])
             if not secondary.wait_for("private_kb"):
                 raise workload.NoVerdict(f"{name}: no attach: {secondary.finish()}")
-            if name == "vfio":
-                # Its detach waits some seconds for the primary and is not measured.
+            if name in ("vfio", WITHOUT_SHARE):
+                # It would wait some seconds for the primary, which is not measured.
                 secondary.process.kill()
-            facts = secondary.finish().facts
-            sample("attach", name, number, facts["ms"])
-            if name != "none":
-                sample("attach-part", name, number, facts["part_ms"])
+            report(name, number, secondary.finish().facts)
         progress("attach", number, rounds)
+
+
+def config_accesses(rounds, drive):
+    """Samples of accesses to config space, as secondary.c prints them."""
+    # In several processes: the addresses of one process matter to an emulated processor.
+    for first in range(0, rounds, CONFIG_ROUNDS):
+        run = workload.run_secondary(workload.PATCHED, ["--time-config", str(CONFIG_ROUNDS)],
+                                     drives=[drive])
+        facts_of(run)
+        for line in run.lines:
+            if "figure" in line:
+                yield {**line, "round": line["round"] + first}
+
+
+def attach(rounds):
+    """Attach on uio_pci_generic and on vfio-pci, and a run without attach."""
+    def report(name, number, facts):
+        sample("attach", name, number, facts["ms"])
+        if name != "none":
+            sample("attach-part", name, number, facts["part_ms"])
+            sample("attach-memory", name, number, facts["private_kb"])
+
+    primary, ways = attach_ways()
+    attach_all(rounds, primary, ways, report)
     for number in range(min(TRACED, rounds)):
-        for name, variant, drive, _ in ways[:3]:
+        for name, variant, drive, _ in ways[:-1]:
             reset_conditions(primary)
             run, text = workload.run_traced(variant, "/tmp/trace", drives=[drive])
-            facts_of(run)
+            sample("attach-fds", name, number, facts_of(run)["fds"])
             calls = [(call, rest) for call, phase, rest in workload.SyscallTrace(text).main
                      if phase == "attach" and not (call.name == "write" and "attach" in rest)]
             opened = [call for call, rest in calls
                       if call.name == "openat" and " = -1 " not in rest]
             sample("syscalls", name, number, len(calls))
             sample("files", name, number, len(opened))
-    # In several processes: the addresses of one process matter to an emulated processor.
-    for first in range(0, rounds, CONFIG_ROUNDS):
-        run = workload.run_secondary(workload.PATCHED, ["--time-config", str(CONFIG_ROUNDS)],
-                                     drives=[uio])
-        facts_of(run)
-        for line in run.lines:
-            if "figure" in line:
-                SAMPLES.write(json.dumps({**line, "round": line["round"] + first}) + "\n")
+    for one in config_accesses(rounds, workload.DRIVES[0]):
+        SAMPLES.write(json.dumps(one) + "\n")
+    primary.stop()
+
+
+def instructions(rounds):
+    """The same in a guest whose clock advances by 1 ns with each instruction that it executes."""
+    def report(name, number, facts):
+        if name != "none":
+            sample("part-instructions", name, number, facts["part_ms"] * 1e6)
+            sample("probe-instructions", name, number, facts["probe_ns"])
+        if name == "patched":
+            sample("alarm-instructions", name, number, facts["alarm_ns"])
+
+    primary, ways = attach_ways()
+    # Otherwise the first attach in a process that uses uio-share would pay for that.
+    attach_all(rounds, primary, [(*way, [*options, "--alarm"]) for *way, options in ways], report)
+    for one in config_accesses(rounds, workload.DRIVES[0]):
+        sample(f"{one['figure']}-instructions", one["variant"], one["round"], one["value"] * 1e3)
     primary.stop()
 
 
@@ -171,6 +212,25 @@ def iops(rounds):
     primary.stop()
 
 
+def death(rounds):
+    """A secondary that reads while its primary is killed, or is not."""
+    for number in range(rounds):
+        for name in rotate(("killed", "alive"), number):
+            primary = workload.Primary(workload.PATCHED, queues=1)
+            secondary = workload.Secondary(workload.PATCHED, ["--read", str(workload.FIRST_QID)])
+            if not secondary.wait_for('"reading"'):
+                raise workload.NoVerdict(f"{name}: the secondary does not read")
+            time.sleep(READING)
+            if name == "killed":
+                primary.kill()
+            time.sleep(READING)
+            sample("death", name, number, facts_of(secondary.finish())["longest_ms"])
+            if name == "alive":
+                primary.stop()
+        progress("death", number, rounds)
+
+
 if __name__ == "__main__":
-    {"attach": attach, "growth": growth, "iops": iops}[sys.argv[1]](int(sys.argv[2]))
+    {"attach": attach, "instructions": instructions, "growth": growth, "iops": iops,
+     "death": death}[sys.argv[1]](int(sys.argv[2]))
     SAMPLES.close()

@@ -19,12 +19,15 @@ from ..lab import qemu, vm
 from ..workload import host
 
 # The rounds of each part: (short, full). The many secondaries of growth take a third of them.
-ROUNDS = {"attach": (2, 60), "growth": (1, 30), "iops": (1, 30)}
+ROUNDS = {"attach": (1, 60), "instructions": (1, 10), "growth": (1, 30), "iops": (1, 30),
+          "death": (1, 20)}
 # The guest of each part. The IOMMU is for the second drive of attach, on vfio-pci; the first one,
-# on uio_pci_generic, is passed through.
-GUESTS = {"attach": {"nvme": 2, "iommu": True, "append": "intel_iommu=on iommu=pt"},
+# on uio_pci_generic, is passed through. With icount and several processors, Linux does not boot.
+_TWO_DRIVES = {"nvme": 2, "iommu": True, "append": "intel_iommu=on iommu=pt"}
+GUESTS = {"attach": _TWO_DRIVES,
+          "instructions": {**_TWO_DRIVES, "accel": "icount", "cpus": 1},
           "growth": {"nvme": 32, "mem": 1536},
-          "iops": {}}
+          "iops": {}, "death": {}}
 TIMEOUT = 3600
 MEASURE = pathlib.Path(report.__file__).with_name("measure.py")
 
@@ -35,7 +38,7 @@ def main(argv):
     folder = common.build_dir("bench", time.strftime("%Y%m%d-%H%M%S"))
     distro.need(host.NEED)
     # The targets of a short run are not judged: it can use the build of the other tests.
-    folders = host.build(tree, optimize=not options.short)
+    folders = host.build(tree, optimize=not options.short, without="uio-share")
     if variants.PATCHED not in folders:
         raise common.Skip(f"{tree} does not have the bug: there is nothing to compare")
     taken = []

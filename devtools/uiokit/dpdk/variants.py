@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""Build dpdk-test once with two bus drivers: stock and patched.
+"""Build dpdk-test once with several bus drivers: stock, patched, and patched without a topic.
 
-One prepared tree serves both. First the test alone is applied and built, which gives the stock
+One prepared tree serves all. First the tests alone are applied and built, which gives the stock
 librte_bus_pci.so; then the fix is applied, and ninja rebuilds that one library. A variant is a
 folder of links to the build in which only that library differs.
 """
@@ -43,10 +43,11 @@ class Build:
     only_autotest: build only the part of dpdk-test that the autotest runs, unless all of it was
     built before. A later Build without it adds the rest to the same build directory.
     kind: the end of the name of the build directory. guest: the arch.Arch that it is built for.
+    without: a topic; one more variant is patched without it and without all that needs it.
     """
 
     def __init__(self, tree, sanitize=False, optimize=False, only_autotest=False, kind="",
-                 guest=arch.native()):
+                 guest=arch.native(), without=None):
         self.tree = tree
         self.only_autotest = only_autotest
         self.compiler = guest.compiler
@@ -61,6 +62,11 @@ class Build:
         carried = apply.applied(tree)
         self.patches = [patch for patch in patchset.read_for(tree)
                         if patch.name not in [there.name for there in carried]]
+        self.patched = {PATCHED: self.patches}
+        if without:
+            kept = patchset.without(self.patches, without)
+            self.patched[f"without-{without}"] = [
+                patch for patch in self.patches if patch in kept or not patch.touches_library()]
         self.diagnosis, self.evidence = dpdk_tree.diagnose(self._read)
 
     def _read(self, name):
@@ -78,10 +84,10 @@ class Build:
     def _variants(self):
         self.stock()
         affected = self.diagnosis == "affected"
-        if affected:
-            self.build(PATCHED, scratch.patched_files(self.tree, self.patches))
+        for variant, patches in self.patched.items() if affected else ():
+            self.build(variant, scratch.patched_files(self.tree, patches))
         made = {variant: self.lay_out(variant)
-                for variant in ((STOCK, PATCHED) if affected else (STOCK,))}
+                for variant in (STOCK, *(self.patched if affected else ()))}
         self.differ_in_one_file(made)
         return made
 

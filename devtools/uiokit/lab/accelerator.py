@@ -20,7 +20,7 @@ RETRY_AFTER = 24 * 3600
 
 
 def candidates(wish, program, guest):
-    """The accelerators to try in turn, for --accel auto, kvm or tcg, and the guest's arch.Arch."""
+    """The accelerators to try in turn, for Options.accel, and the guest's arch.Arch."""
     if wish != "auto":
         return [wish]
     if not (guest.is_native and KVM.exists()):

@@ -41,10 +41,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 def machine_args(program, guest, accel, cpus, mem):
-    """guest: the arch.Arch of the guest."""
-    cpu = {"kvm": "host", "tcg": guest.emulated_cpu}[accel]
-    accel = {"kvm": "kvm", "tcg": "tcg,thread=multi"}[accel]
-    return [program, *guest.board, "-accel", accel, "-cpu", cpu,
+    """guest: its arch.Arch. accel "icount": the guest's clock counts instructions, 1 ns each."""
+    how = {"kvm": ["kvm"], "tcg": ["tcg,thread=multi"],
+           "icount": ["tcg,thread=single", "-icount", "shift=0"]}[accel]
+    return [program, *guest.board, "-accel", *how,
+            "-cpu", "host" if accel == "kvm" else guest.emulated_cpu,
             "-smp", str(cpus), "-m", str(mem), "-nodefaults", "-no-user-config",
             "-display", "none", "-net", "none", "-no-reboot",
             # Keeps the firmware from enabling drives that it does not boot from.

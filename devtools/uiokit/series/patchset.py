@@ -120,6 +120,15 @@ def read_for(tree):
     return [patch for patch in read() if patch.added(tree) or patch.diffs(tree)]
 
 
+def without(series, topic):
+    """The patches but the one of a topic and those that need it."""
+    left_out = {topic}
+    for patch in series:
+        if left_out.intersection(patch.needs):
+            left_out.add(patch.name)
+    return [patch for patch in series if patch.name not in left_out]
+
+
 def paths(series, tree):
     """Every DPDK path that the patches may touch in a tree."""
     return sorted({name for patch in series for name in (*patch.added(tree), *patch.diffs(tree))})

@@ -19,9 +19,12 @@ _MODULES = ("contextlib", "ctypes", "dataclasses", "glob", "json", "pathlib", "r
 NEED = {**variants.NEED, **vm.NEED, "pkg-config": "pkg-config", "strace": "strace"}
 
 
-def build(tree, optimize=False):
-    """Build uio_workload; {variant: folder}, which differ in the bus driver only."""
-    made = variants.Build(tree, optimize=optimize)
+def build(tree, **more):
+    """Build uio_workload; {variant: folder}, which differ in the bus driver only.
+
+    more: as variants.Build takes it.
+    """
+    made = variants.Build(tree, **more)
     folders = {}
     for variant, laid_out in made.variants().items():
         folders[variant] = made.root / f"workload-{variant}"

@@ -18,6 +18,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <rte_alarm.h>
+#include <rte_cycles.h>
 #include <rte_eal.h>
 #include <rte_interrupts.h>
 
@@ -196,6 +198,21 @@ secondary_time_config(struct rte_pci_device *pci, unsigned int rounds)
 	return ret;
 }
 
+static void
+secondary_alarm(void *arg __rte_unused)
+{
+}
+
+/* Let EAL set up its alarms, which it does once a process; returns the processor time, in ns. */
+static uint64_t
+secondary_set_alarm(void)
+{
+	const uint64_t before = workload_time(CLOCK_THREAD_CPUTIME_ID);
+
+	rte_eal_alarm_set(US_PER_S, secondary_alarm, NULL);
+	return workload_time(CLOCK_THREAD_CPUTIME_ID) - before;
+}
+
 /* Drop privileges: access to config space depends on those of the process that opens it. */
 static int
 secondary_become(const char *whom)
@@ -288,7 +305,7 @@ secondary_main(char **argv)
 		*rounds = workload_option(argv, "--time-config"),
 		*become = workload_option(argv, "--become"), *qid = workload_option(argv, "--read");
 	unsigned int d, fds, maps;
-	uint64_t began, attached;
+	uint64_t began, attached, probe = 0;
 	char byte;
 	int left, ret = 0;
 
@@ -303,10 +320,12 @@ secondary_main(char **argv)
 	fds = secondary_count_fds();
 	maps = workload_count_maps(SECONDARY_SYSFS);
 
+	if (workload_option(argv, "--alarm") != NULL)
+		printf("{\"alarm_ns\": %" PRIu64 "}\n", secondary_set_alarm());
 	secondary_phase("attach");
 	began = workload_now();
 	if (attach)
-		workload_attach();
+		probe = workload_attach();
 	for (d = 0; d < workload_devices_nb; d++)
 		ret |= secondary_probe_registers(workload_devices[d]);
 	attached = workload_now();
@@ -315,9 +334,10 @@ secondary_main(char **argv)
 		ret = -1;
 	}
 	secondary_phase("attached");
-	printf("{\"drives\": %u, \"ms\": %.6f, \"part_ms\": %.6f, \"private_kb\": %ld}\n",
-			workload_devices_nb, (attached - strtoull(started, NULL, 10)) / 1e6,
-			(attached - began) / 1e6, workload_private_kb());
+	printf("{\"drives\": %u, \"ms\": %.6f, \"part_ms\": %.6f, \"probe_ns\": %" PRIu64 ", "
+			"\"private_kb\": %ld}\n", workload_devices_nb,
+			(attached - strtoull(started, NULL, 10)) / 1e6, (attached - began) / 1e6, probe,
+			workload_private_kb());
 	fflush(stdout);
 
 	secondary_phase("wait");
@@ -327,6 +347,7 @@ secondary_main(char **argv)
 	}
 	if (qid != NULL && ret == 0)
 		ret = secondary_read(atoi(qid));
+	printf("{\"fds\": %u}\n", secondary_count_fds() - fds);
 	if (stay)
 		secondary_phase("stay");
 	while (stay && read(STDIN_FILENO, &byte, 1) > 0)

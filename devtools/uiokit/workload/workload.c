@@ -58,22 +58,33 @@ static struct rte_pci_driver workload_driver = {
 	.remove = workload_remove,
 };
 
-void
+uint64_t
+workload_time(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return now.tv_sec * UINT64_C(1000000000) + now.tv_nsec;
+}
+
+uint64_t
 workload_attach(void)
 {
+	uint64_t before;
+
 	/* Not in a constructor, so that this time can be measured apart from rte_eal_init(). */
 	rte_pci_register(&workload_driver);
 	rte_bus_scan();
+	before = workload_time(CLOCK_THREAD_CPUTIME_ID);
 	rte_bus_probe();
+
+	return workload_time(CLOCK_THREAD_CPUTIME_ID) - before;
 }
 
 uint64_t
 workload_now(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * UINT64_C(1000000000) + now.tv_nsec;
+	return workload_time(CLOCK_MONOTONIC);
 }
 
 int

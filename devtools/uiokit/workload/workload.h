@@ -11,7 +11,7 @@
  *
  *   uio_workload <EAL options> --proc-type=primary -- [--interval US] [--wait] [--queues N]
  *   uio_workload <EAL options> --proc-type=secondary -- [--no-attach] [--wait] [--stay]
- *       [--read QID] ...
+ *       [--read QID] [--alarm] ...
  *
  * The primary drives all NVMe drives that EAL allows and reads from them all the time (primary.c).
  * A secondary attaches them, accesses their config space, detaches them and exits (secondary.c).
@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <time.h>
 
 #include <bus_pci_driver.h>
 #include <rte_bus_pci.h>
@@ -38,10 +39,16 @@
 extern struct rte_pci_device *workload_devices[WORKLOAD_DRIVES_MAX];
 extern unsigned int workload_devices_nb;
 
-/** Scan the bus and attach every NVMe drive that EAL allows, as EAL does on hotplug. */
-void workload_attach(void);
+/**
+ * Scan the bus and attach every NVMe drive that EAL allows, as EAL does on hotplug.
+ *
+ * @return
+ *   Processor time of this thread for the attach, without the scan, in nanoseconds.
+ */
+uint64_t workload_attach(void);
 
-/** CLOCK_MONOTONIC, in nanoseconds. */
+/** A clock, and CLOCK_MONOTONIC, in nanoseconds. */
+uint64_t workload_time(clockid_t clock);
 uint64_t workload_now(void);
 
 /** Read COMMAND from a new file descriptor in sysfs; negative on failure. */

@@ -17,6 +17,9 @@ DRIVES = os.environ.get("LAB_NVME", "").split()
 # Each variant is a folder in the guest with DPDK's libraries and app/uio_workload.
 PATCHED, STOCK = "patched", "stock"
 DEADLINE = 60
+# The first queue pair that a primary has for secondaries: WORKLOAD_QID.
+FIRST_QID = 3
+LAST_CPU = os.cpu_count() - 1
 
 
 class NoVerdict(Exception):
@@ -144,7 +147,7 @@ class SecondaryRun:
 class Secondary:
     """A running secondary process. before: words before its command line, such as strace's."""
 
-    def __init__(self, variant, options=(), drives=None, before=(), eal=(), cpu=1, **more):
+    def __init__(self, variant, options=(), drives=None, before=(), eal=(), cpu=LAST_CPU, **more):
         argv = [*before, *program(variant, "secondary", DRIVES if drives is None else drives, cpu,
                                   [*eal, "--", "--started", str(time.monotonic_ns()), *options])]
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
