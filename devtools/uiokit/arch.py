@@ -97,3 +97,8 @@ ALL = {arch.name: arch for arch in (AMD64, ARM64)}
 def native():
     """The architecture of this machine, or of most guests where this machine has none."""
     return next((arch for arch in ALL.values() if arch.is_native), AMD64)
+
+
+def cross():
+    """The architectures of other machines that DPDK can be built for here."""
+    return [arch for arch in ALL.values() if arch.cross_file and not arch.is_native]

@@ -4,14 +4,10 @@
 """devtools/bench: measure what the fix costs and gains, as ratios within one run."""
 
 import json
-import os
 import pathlib
-import platform
-import re
-import shlex
 import time
 
-from .. import common, distro, process
+from .. import common, distro
 from ..bench import report, samples
 from . import arguments
 from ..dpdk import source, variants
@@ -77,14 +73,7 @@ def measured(part, folders, rounds):
 
 def conditions(tree, result, argv):
     """The lines that head the report."""
-    with open("/proc/cpuinfo") as file:
-        cpu = re.search(r"model name\s*: (.*)", file.read())
-    commit = process.run(["git", "-C", common.TOP, "describe", "--always", "--dirty"], check=False)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2 ** 30
-    return [f"{time.strftime('%Y-%m-%d')}, commit {commit.stdout.strip() or 'unknown'}: "
-            f"`{shlex.join(['devtools/bench', *argv])}`",
-            f"machine: {cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores, "
-            f"{memory:.0f} GiB, Linux {platform.release()}",
+    return [*common.conditions("devtools/bench", argv),
             f"guest: Linux {result.kernel}, {result.accel}, 2 processors, "
             f"QEMU {qemu.version(qemu.PROGRAM)}, {tree}"]
 
