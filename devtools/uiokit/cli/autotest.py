@@ -52,7 +52,7 @@ def cells(trees):
     Each value of an axis is combined with the oldest of all others, and with the newest. Of the
     architectures, the machine's own stands for both.
     """
-    axes = trees, distro.SUITES, _QEMU_SUITES, [arch.native(), *arch.cross()]
+    axes = trees, distro.SUITES, _QEMU_SUITES, arch.guests().values()
     oldest, newest = ((trees[end], distro.SUITES[end], _QEMU_SUITES[end], arch.native())
                       for end in (0, -1))
     return [cell for cell in itertools.product(*axes)

@@ -7,7 +7,7 @@ import json
 import pathlib
 import time
 
-from .. import common, distro
+from .. import arch, common, distro
 from ..bench import report, samples
 from . import arguments
 from ..dpdk import source, variants
@@ -18,7 +18,7 @@ from ..workload import host
 ROUNDS = {"attach": (2, 60), "growth": (1, 30), "iops": (1, 30)}
 # The guest of each part. The IOMMU is for the second drive of attach, on vfio-pci; the first one,
 # on uio_pci_generic, is passed through.
-GUESTS = {"attach": {"nvme": 2, "iommu": True, "append": "intel_iommu=on iommu=pt"},
+GUESTS = {"attach": {"nvme": 2, "iommu": True, "append": arch.native().iommu_args},
           "growth": {"nvme": 32, "mem": 1536},
           "iops": {}}
 TIMEOUT = 3600
