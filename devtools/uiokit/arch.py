@@ -26,6 +26,8 @@ class Arch:
     board: tuple
     emulated_cpu: str
     iommu: tuple
+    # Words of the kernel's command line: uio_pci_generic past the IOMMU, vfio-pci behind it.
+    iommu_args: str
 
     # The serial port with the boot log, and more words of the kernel's command line.
     console: str
@@ -77,6 +79,7 @@ AMD64 = Arch(
     # TCG cannot remap interrupts. QEMU's default of 39 address bits is too few for DPDK's virtual
     # addresses.
     iommu=("-device", "intel-iommu,intremap=off,aw-bits=48"),
+    iommu_args="intel_iommu=on iommu=pt",
     console="ttyS0", kernel_args="tsc=reliable no_timer_check",
     kernel_packages=("linux-image-amd64", "linux-image-generic"),
     cross_file=None)
@@ -84,9 +87,12 @@ AMD64 = Arch(
 ARM64 = Arch(
     name="arm64", machine="aarch64", elf=183, loader="/lib/ld-linux-aarch64.so.1",
     qemu="qemu-system-aarch64", qemu_package="qemu-system-arm",
-    board=("-machine", "virt,gic-version=3"),
-    # Emulated, the kernel boots on it in a quarter of the time that `max` takes.
-    emulated_cpu="neoverse-n1", iommu=("-machine", "iommu=smmuv3"),
+    # With KVM it must be the version of the machine's own interrupt controller.
+    board=("-machine", "virt,gic-version=max"),
+    # Emulated, the kernel boots on it in a third of the time that `max` takes. neoverse-n1 needs
+    # QEMU 7.1.
+    emulated_cpu="cortex-a72", iommu=("-machine", "iommu=smmuv3"),
+    iommu_args="iommu.passthrough=1",
     console="ttyAMA0", kernel_args="",
     kernel_packages=("linux-image-arm64", "linux-image-generic"),
     cross_file="config/arm/arm64_armv8_linux_gcc")
@@ -97,3 +103,9 @@ ALL = {arch.name: arch for arch in (AMD64, ARM64)}
 def native():
     """The architecture of this machine, or of most guests where this machine has none."""
     return next((arch for arch in ALL.values() if arch.is_native), AMD64)
+
+
+def guests():
+    """Those that DPDK can be built for on this machine, by name; its own is the first."""
+    return {arch.name: arch for arch in (native(), *ALL.values())
+            if arch.cross_file or arch is native()}

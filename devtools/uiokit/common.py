@@ -10,7 +10,10 @@ import filecmp
 import functools
 import os
 import pathlib
+import platform
+import re
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -118,13 +121,28 @@ def _run(main, name):
 
 
 def _print_version(_argv):
+    print(f"dpdk-uio-secondary {_version()}")
+
+
+def _version():
     """The commit of this project; that of a repository which it is a part of says nothing."""
     version = ""
     if (TOP / ".git").exists():
         with contextlib.suppress(OSError):
             version = subprocess.run(["git", "-C", TOP, "describe", "--always", "--dirty"],
                                      capture_output=True, text=True).stdout.strip()
-    print(f"dpdk-uio-secondary {version or 'unknown'}")
+    return version or "unknown"
+
+
+def conditions(command, argv):
+    """The lines that head a report: when and by what command it was made, and on what machine."""
+    with open("/proc/cpuinfo") as file:
+        cpu = re.search(r"model name\s*: (.*)", file.read())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2 ** 30
+    return [f"{time.strftime('%Y-%m-%d')}, commit {_version()}: "
+            f"`{shlex.join([command, *argv])}`",
+            f"machine: {cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores, "
+            f"{memory:.0f} GiB, Linux {platform.release()}"]
 
 
 def _reader_gone():

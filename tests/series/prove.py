@@ -130,8 +130,9 @@ def _build_commit(build, name, patches, patch):
     overlay = scratch.patched_files(build.tree, patches)
     build.prepare(overlay)
     for path in touched:
-        if (build.source / path).suffix == ".c":
-            os.utime(build.source / path)  # So that its warnings are seen again.
+        # So that its warnings are seen again. A newer source would have meson set up all anew.
+        for made in build.objects.rglob(f"*{pathlib.Path(path).name}.o"):
+            made.unlink()
     try:
         build.build(name, overlay)
     except common.Infrastructure as problem:

@@ -12,7 +12,7 @@ import xml.etree.ElementTree as xml
 
 import pytest
 
-from uiokit import common, distro
+from uiokit import arch, common, distro
 from uiokit.cli import autotest as command
 from uiokit.cli import ci_report
 from uiokit.dpdk import source, variants
@@ -97,8 +97,8 @@ def run(monkeypatch, tmp_path, capsys):
     done = []
     monkeypatch.setattr(distro, "need", lambda _: done.append("install"))
     monkeypatch.setattr(guest_kernel, "obtain", lambda *_, **__: done.append("kernel"))
-    monkeypatch.setattr(source, "get", lambda *_: types.SimpleNamespace(
-        text="22.11.11", path=tmp_path))
+    monkeypatch.setattr(source, "get", lambda path=None, *_: types.SimpleNamespace(
+        text=path or "22.11.11", path=tmp_path, is_git=False))
 
     def run(*argv, diagnosis="affected", **outputs):
         folders = [name for name in (variants.STOCK, variants.PATCHED)
@@ -109,6 +109,8 @@ def run(monkeypatch, tmp_path, capsys):
 
         def boot(options, **_):
             text, code = outputs[options.take[0][0]]
+            if callable(text):
+                text, code = text(options)
             if isinstance(text, Exception):
                 raise text
             return types.SimpleNamespace(stdout=text, stderr="EAL: loud\n", code=code, accel="tcg",
@@ -135,16 +137,56 @@ def test_a_pass_reassures_and_a_failure_names_case_expected_got_and_log(run):
         "autotest: FAIL: patched fails (1 of 2 cases)"]
 
 
-@pytest.mark.parametrize("patched, code, shown", [
-    (PASSED, 0, "passes"), (STOCK, 1, "fails"),
-    ((common.Infrastructure("no guest"), 0), 69, "not run")])
-def test_a_table_has_the_kernel_of_each_suite_and_the_worst_decides(run, monkeypatch, patched,
-                                                                    code, shown):
+# The matrix
+
+def test_the_matrix_has_each_value_with_the_oldest_and_the_newest_of_the_others(monkeypatch):
+    monkeypatch.setattr(arch.platform, "machine", lambda: "x86_64")
+    old, mid, new, arm = "bookworm", "bookworm-backports", "trixie", arch.ARM64
+    ends = [("a", old, old, arch.AMD64), ("c", new, mid, arch.AMD64)]
+    cells = command.cells(["a", "b", "c"])
+    assert len(cells) == len(set(cells)) == 14 and cells[0] == ends[0]
+    for end in ends:
+        for place, values in enumerate(("abc", (old, mid, new), (old, mid), (arch.AMD64, arm))):
+            assert all(end[:place] + (value,) + end[place + 1:] in cells for value in values)
+    assert len(command.cells(list("abcdefg"))) == 22
+
+
+@pytest.mark.parametrize("trixie, code, shown", [
+    (PASSED, 0, "passes (1 of 2 cases, 1 skipped)"), (STOCK, 1, "fails (1 of 2 cases)"),
+    ((common.Infrastructure("no | guest\nlog"), 0), 69, "not run: no \\| guest"),
+    ((common.Usage("no module"), 0), 2, "not run: no module"),
+    ((common.Skip("no drive"), 0), 77, "not run: no drive")])
+def test_a_cell_that_fails_or_cannot_be_run_is_a_row_and_the_worst_decides(
+        run, monkeypatch, trixie, code, shown):
+    monkeypatch.setattr(command.qemu, "obtain", lambda suite, _: suite)
+    monkeypatch.setattr(command.qemu, "version", lambda suite: f"QEMU of {suite}")
+    ended, out, _ = run(
+        "--matrix", "22.11.11", "26.07.0", stock=STOCK,
+        patched=(lambda options: trixie if options.kernel == "trixie" else PASSED, 0))
+    assert ended == code and out == (common.build_dir() / "matrix.md").read_text()
+    rows = [line[2:-2].split(" | ") for line in out.splitlines() if line.startswith("| ")][1:]
+    expected = command.cells(["22.11.11", "26.07.0"])
+    assert [(row[0], row[2], row[3]) for row in rows] == [
+        (dpdk, f"QEMU of {suite}", guest.name) for dpdk, _, suite, guest in expected]
+    assert all(row[1] == "6.1" and "fails as expected" in row[4] for row in rows)
+    assert [row[5] for row in rows] == [
+        shown if kernel == "trixie" else "passes (1 of 2 cases, 1 skipped)"
+        for _, kernel, _, _ in expected]
+    logs = [path.name for path in common.build_dir().glob("autotest-stock-*-trixie-*-arm64.txt")]
+    assert len(logs) == 1
+
+
+def test_an_interrupted_matrix_shows_what_it_has(run, monkeypatch):
+    def interrupted(options):
+        if options.kernel == "trixie":
+            raise KeyboardInterrupt
+        return PASSED
+
+    monkeypatch.setattr(command.qemu, "obtain", lambda suite, _: suite)
     monkeypatch.setattr(command.qemu, "version", lambda _: "7.2")
-    ended, out, _ = run("--kernel", "all", stock=STOCK, patched=patched)
-    rows = [line.split(" | ") for line in out.splitlines() if line.startswith("| ")][1:]
-    assert ended == code and [row[0] for row in rows] == [f"| {name}" for name in distro.SUITES]
-    assert all("fails as expected" in row[2] and row[3].startswith(shown) for row in rows)
+    code, out, _ = run("--matrix", stock=STOCK, patched=(interrupted, 0))
+    assert code == common.INTERRUPTED
+    assert out == (common.build_dir() / "matrix.md").read_text() and "passes" in out
 
 
 def test_the_log_holds_output_and_errors_separately(run):
@@ -255,7 +297,8 @@ def test_a_report_that_cannot_be_written_is_found_first(run, tmp_path, name, pat
     (["--nvme", "9"], "9: not a number from 1 to 8"),
     (["--uio", "junk"], "junk: not VENDOR:DEVICE"),
     (["--qemu", "/no/such"], "/no/such: no such program"),
-    (["--kernel", "all", "--tap", "x"], "--kernel all: neither with"),
+    (["--matrix", "--tap", "x"], "--matrix: without"),
+    (["--matrix", "--arch", "arm64"], "--matrix: without"),
     (["--json", "-", "--tap", "-"], "--json and --tap: only one can be -"),
     (["-k", "no-such-case"], "names: claim_refused, ")])
 def test_wrong_calls_are_named_before_anything_is_done(run, argv, complaint):

@@ -60,12 +60,12 @@ def pci_id(text):
     return text
 
 
-def add_kernel_and_qemu(parser, kernel_group=None, several=""):
+def add_kernel_and_qemu(parser, kernel_group=None):
     """The options of a command that boots guests, as lab.guest_kernel and lab.qemu take them."""
     suites = ", ".join(distro.SUITES)
     (kernel_group or parser).add_argument(
         "--kernel", metavar="KERNEL", help="the guest's kernel: a vmlinuz, a kernel .deb, or the "
-        f"suite whose newest kernel package is fetched, one of {suites}{several} (default: the "
+        f"suite whose newest kernel package is fetched, one of {suites} (default: the "
         "newest of this distribution when it was first fetched; never installed)")
     parser.add_argument("--modules", metavar="PATH", help="folder or .deb with the modules of "
                         "--kernel (default: the .deb itself, or a folder found beside a vmlinuz)")
@@ -73,15 +73,15 @@ def add_kernel_and_qemu(parser, kernel_group=None, several=""):
                         f"suite whose package is unpacked and not installed, one of {suites} "
                         "(default: the qemu-system program in PATH)")
     parser.add_argument("--arch", dest="guest", type=_arch, metavar="ARCH", default=arch.native(),
-                        help="the guest's architecture: "
-                        f"{' or '.join(arch.ALL)}; one that is not the machine's is emulated, and "
-                        f"programs for it are cross-built (default {arch.native().name})")
+                        help=f"the guest's architecture: {' or '.join(arch.guests())}; one that is "
+                        "not the machine's is emulated, and programs for it are cross-built "
+                        f"(default {arch.native().name})")
 
 
 def _arch(text):
-    if text not in arch.ALL:
-        raise argparse.ArgumentTypeError(f"{text}: not one of {', '.join(arch.ALL)}")
-    return arch.ALL[text]
+    if text not in arch.guests():
+        raise argparse.ArgumentTypeError(f"{text}: not one of {', '.join(arch.guests())}")
+    return arch.guests()[text]
 
 
 def program(text):

@@ -5,23 +5,29 @@
 
 import argparse
 import functools
+import itertools
+import operator
 import pathlib
 import re
 import sys
 import time
 
-from .. import common, distro
+from .. import arch, common, distro
 from . import arguments, ci_report
 from ..dpdk import source, variants
 from ..lab import autotest, guest_kernel, qemu, tap, vm
 
 _EPILOG = """\
 The last line is `autotest: PASS` or `autotest: FAIL: WHY`. The whole output of each run is kept in
-build/autotest-VARIANT.txt (--all: autotest-VARIANT-all.txt). doc/ci.md describes the files of
---json, --junit and --tap, in which a failure that is expected of stock is not a failure.
+build/autotest-VARIANT.txt (--all: autotest-VARIANT-all.txt; --matrix: one with the cell in its
+name). doc/ci.md describes the files of --json, --junit and --tap, in which a failure that is
+expected of stock is not a failure.
 
 exit codes: 0 patched passes, and stock fails as expected; 1 otherwise; 2 usage error; 69 something
 needed is missing, or the guest did not report; 77 nothing could be tested; 130 interrupted"""
+
+# The suites whose QEMU the matrix has: 7.2 and 10.0. Debian 13's needs a newer libc than 12's.
+_QEMU_SUITES = ("bookworm", "bookworm-backports")
 
 # The number of last lines that are shown of a run that cannot be judged.
 _TAIL = 20
@@ -29,47 +35,72 @@ _TAIL = 20
 
 def main(argv):
     options = parse(argv)
+    if options.matrix is not None:
+        return _matrix(options, argv)
     if options.dpdk:
         source.get(options.dpdk)
-    if options.kernel == "all":
-        return _every_kernel(options)
     vm.check(vm.Options(kernel=options.kernel, modules=options.modules))
     report = ci_report.Report()
     with ci_report.written(options, report):
-        return _main(options, report)
+        return _main(options, report, functools.partial(
+            print, flush=True, file=sys.stderr if ci_report.on_stdout(options) else sys.stdout))
 
 
-def _every_kernel(options):
-    """Run on the kernel of each suite, print a table in Markdown, and return the worst exit code.
+def cells(trees):
+    """The cells of the matrix, as tuples: DPDK, suite of the kernel, suite of QEMU, arch.Arch.
 
-    A kernel that cannot be run does not keep the others from being run.
+    Each value of an axis is combined with the oldest of all others, and with the newest. Of the
+    architectures, the machine's own stands for both.
     """
-    rows, codes = [], []
-    for suite in distro.SUITES:
-        report, began = ci_report.Report(), time.monotonic()
-        try:
-            codes.append(_main(argparse.Namespace(**{**vars(options), "kernel": suite}), report))
-        except common.Problem as problem:
-            common.say(f"autotest: --kernel {suite}: {problem}")
-            codes.append(problem.code)
-        shown = {run.variant: run for run in report.runs}
-        rows.append((suite, report.runs[-1].kernel if report.runs else "not run",
-                     *(shown[variant].summary if variant in shown else "not run"
-                       for variant in (variants.STOCK, variants.PATCHED)),
-                     f"{time.monotonic() - began:.0f} s"))
-    version = qemu.version(qemu.obtain(options.qemu or options.guest.qemu, options.guest))
-    print(f"DPDK {report.dpdk.get('version')}, QEMU {version}, "
-          f"{time.strftime('%Y-%m-%d')}\n\n| suite | kernel | stock | patched | time |\n"
-          "|---|---|---|---|---|")
-    for row in rows:
-        print(f"| {' | '.join(row)} |", flush=True)
-    return next((code for code in (common.FAILED, common.INFRASTRUCTURE, common.SKIPPED)
-                 if code in codes), common.PASSED)
+    axes = trees, distro.SUITES, _QEMU_SUITES, arch.guests().values()
+    oldest, newest = ((trees[end], distro.SUITES[end], _QEMU_SUITES[end], arch.native())
+                      for end in (0, -1))
+    return [cell for cell in itertools.product(*axes)
+            if any(sum(map(operator.ne, cell, end)) <= 1 for end in (oldest, newest))]
 
 
-def _main(options, report):
-    show = functools.partial(print, flush=True,
-                             file=sys.stderr if ci_report.on_stdout(options) else sys.stdout)
+def _matrix(options, argv):
+    """Run the cells of the matrix, write the table of build/matrix.md, return the worst exit code.
+
+    Each row is written as soon as it is known. A cell that cannot be run does not keep the others
+    from being run.
+    """
+    trees = [source.get(path) for path in options.matrix or [None]]
+    codes = []
+    with open(common.build_dir() / "matrix.md", "w", encoding="utf-8") as page:
+        def show(line):
+            for file in (sys.stdout, page):
+                print(line, file=file, flush=True)
+
+        for line in common.conditions("devtools/autotest", argv):
+            show(f"{line}\n")
+        show("| DPDK | kernel | QEMU | arch | stock | patched | seconds with builds |\n"
+             "|---|---|---|---|---|---|---|")
+        for tree, kernel, qemu_suite, guest in cells(trees):
+            cell = f"-{tree.path.name}-{kernel}-{qemu_suite}-{guest.name}"
+            report, began = ci_report.Report(), time.monotonic()
+            version, why = qemu_suite, ""
+            try:
+                version = qemu.version(qemu.obtain(qemu_suite, guest))
+                codes.append(_main(argparse.Namespace(**{
+                    **vars(options), "dpdk": str(tree.path), "kernel": kernel, "qemu": qemu_suite,
+                    "guest": guest, "cell": cell}), report, common.say))
+            except common.Problem as problem:
+                common.say(f"autotest{cell}: {problem}")
+                codes.append(problem.code)
+                why = f": {problem}".partition("\n")[0].replace("|", "\\|")
+            shown = {run.variant: run.summary for run in report.runs}
+            commit = f" ({tree.git('rev-parse', '--short', 'HEAD')})" if tree.is_git else ""
+            row = (f"{tree.text}{commit}", report.runs[-1].kernel if report.runs else kernel,
+                   version, guest.name,
+                   *(shown.get(variant, f"not run{why}") for variant in
+                     (variants.STOCK, variants.PATCHED)), f"{time.monotonic() - began:.0f}")
+            show(f"| {' | '.join(row)} |")
+    return next((code for code in (common.FAILED, common.INFRASTRUCTURE, common.USAGE,
+                                   common.SKIPPED) if code in codes), common.PASSED)
+
+
+def _main(options, report, show):
     guest = options.guest
     distro.need({**variants.NEED, **guest.compiler_need, **({} if options.dpdk else source.NEED),
                  **({} if options.qemu else {guest.qemu: guest.qemu_package})})
@@ -110,7 +141,7 @@ def _run(variant, folder, build, options, lab_options, show):
     with common.step(f"running {autotest.TEST} on {variant}"):
         result, verdict = autotest.run(lab_options, folder, build.program(),
                                        show if options.verbose else None)
-    log = common.build_dir() / f"autotest-{variant}{'-all' * options.all}.txt"
+    log = common.build_dir() / f"autotest-{variant}{'-all' * options.all}{options.cell}.txt"
     common.replace_file(log, f"# dpdk-test exited with {result.code}; boot log: {result.log}\n"
                         f"# standard output:\n{result.stdout}\n"
                         f"# standard error:\n{result.stderr}")
@@ -196,7 +227,10 @@ def parse(argv):
         help="run only this variant, and judge by it alone: it must pass")
     arguments.add_dpdk(parser)
     arguments.add_refresh(parser)
-    arguments.add_kernel_and_qemu(parser, several="; all: each of these, with one table")
+    arguments.add_kernel_and_qemu(parser)
+    add("--matrix", nargs="*", metavar="TREE", help="run on several DPDK trees (oldest first; "
+        "default: the distribution's source), kernels, QEMU versions and architectures: each with "
+        "the oldest and the newest of the others; the table is also written to build/matrix.md")
     add("--accel", choices=("auto", "kvm", "tcg"), default="auto",
         help="the accelerator (default auto: KVM where a guest boots on it, else TCG)")
     add("-k", dest="filter", metavar="TEXT", type=_filter,
@@ -219,10 +253,15 @@ def parse(argv):
         help="time limit of one run of the test in the guest (default %(default)s)")
     add("--verbose", action="store_true", help="show the test's own output as it comes")
     ci_report.add_options(parser)
+    # What --matrix puts into the names of logs.
+    parser.set_defaults(cell="")
     options = parser.parse_args(argv)
-    if options.kernel == "all" and (options.modules or any(
-            getattr(options, name) for name in ci_report.FORMATS)):
-        parser.error("--kernel all: neither with --modules nor with a report file")
+    if options.matrix is not None and any(
+            getattr(options, name) != parser.get_default(name)
+            for name in ("dpdk", "kernel", "modules", "qemu", "guest", "refresh",
+                         *ci_report.FORMATS)):
+        parser.error("--matrix: without --dpdk, --kernel, --modules, --qemu, --arch, --refresh "
+                     "and report files")
     options.all |= options.full
     if options.full and not options.repeat:
         options.repeat = autotest.REPEAT_FULL

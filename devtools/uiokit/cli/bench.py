@@ -4,14 +4,10 @@
 """devtools/bench: measure what the fix costs and gains, as ratios within one run."""
 
 import json
-import os
 import pathlib
-import platform
-import re
-import shlex
 import time
 
-from .. import common, distro, process
+from .. import arch, common, distro
 from ..bench import report, samples
 from . import arguments
 from ..dpdk import source, variants
@@ -23,7 +19,7 @@ ROUNDS = {"attach": (1, 60), "instructions": (1, 10), "growth": (1, 30), "iops":
           "death": (1, 20)}
 # The guest of each part. The IOMMU is for the second drive of attach, on vfio-pci; the first one,
 # on uio_pci_generic, is passed through. With icount and several processors, Linux does not boot.
-_TWO_DRIVES = {"nvme": 2, "iommu": True, "append": "intel_iommu=on iommu=pt"}
+_TWO_DRIVES = {"nvme": 2, "iommu": True, "append": arch.native().iommu_args}
 GUESTS = {"attach": _TWO_DRIVES,
           "instructions": {**_TWO_DRIVES, "accel": "icount", "cpus": 1},
           "growth": {"nvme": 32, "mem": 1536},
@@ -80,14 +76,7 @@ def measured(part, folders, rounds):
 
 def conditions(tree, result, argv):
     """The lines that head the report."""
-    with open("/proc/cpuinfo") as file:
-        cpu = re.search(r"model name\s*: (.*)", file.read())
-    commit = process.run(["git", "-C", common.TOP, "describe", "--always", "--dirty"], check=False)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2 ** 30
-    return [f"{time.strftime('%Y-%m-%d')}, commit {commit.stdout.strip() or 'unknown'}: "
-            f"`{shlex.join(['devtools/bench', *argv])}`",
-            f"machine: {cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores, "
-            f"{memory:.0f} GiB, Linux {platform.release()}",
+    return [*common.conditions("devtools/bench", argv),
             f"guest: Linux {result.kernel}, {result.accel}, 2 processors, "
             f"QEMU {qemu.version(qemu.PROGRAM)}, {tree}"]
 

@@ -84,8 +84,8 @@ def _add_options(parser):
         help="add a drive that QEMU's monitor can unplug: device_del unplug")
     add("--monitor", action="store_true",
         help="connect QEMU's monitor to the guest's virtio port lab.monitor")
-    add("--iommu", action="store_true", help="add an Intel IOMMU of 48 address bits; "
-        "--append intel_iommu=on switches it on")
+    add("--iommu", action="store_true", help="add an IOMMU: Intel's of 48 address bits, which "
+        "--append intel_iommu=on switches on, or arm64's SMMUv3")
     add("--bind", choices=list(guest_kernel.DRIVERS), default="uio_pci_generic",
         help="the driver of the drives and the --uio devices; vfio-pci needs --iommu "
         "(default uio_pci_generic)")

@@ -26,7 +26,7 @@ DECOMPRESSORS = (
     (b"\x02\x21\x4c\x18", lambda data: _filter("lz4", data)),
 )
 
-# At 0x38 of a kernel for arm64, which needs no unpacking.
+# At 0x38 of a kernel for arm64; QEMU unpacks it if need be.
 ARM64_MAGIC = b"ARM\x64"
 
 # The owner and type of the note with the entry point of a kernel that QEMU starts unpacked.
@@ -40,8 +40,9 @@ def release(path, guest):
         with open(path, "rb") as file:
             head = file.read(1 << 16)
             if guest is arch.ARM64:
-                if head[0x38:0x3c] == ARM64_MAGIC:
-                    text = head + file.read()
+                whole = _unpacked(head + file.read())
+                if whole[0x38:0x3c] == ARM64_MAGIC:
+                    text = whole
             elif head[:4] == elf.MAGIC:
                 text = head + file.read()
             elif head[0x202:0x206] == b"HdrS":
@@ -61,7 +62,7 @@ def bootable(path):
     of the boot. A kernel without CONFIG_PVH, which needs its unpacker, is given as it is.
     """
     data = path.read_bytes()
-    if data[0x38:0x3c] == ARM64_MAGIC:
+    if _unpacked(data)[0x38:0x3c] == ARM64_MAGIC:
         return path
     if data[:4] == elf.MAGIC:
         if not elf.has_note(path, *PVH_NOTE):
@@ -81,6 +82,11 @@ def bootable(path):
             return path
         common.replace_file(unpacked, vmlinux)
     return unpacked if elf.has_note(unpacked, *PVH_NOTE) else path
+
+
+def _unpacked(data):
+    """A kernel for arm64 as it is, or unpacked if it is an Image.gz, as Ubuntu has it."""
+    return decompress(data) or data
 
 
 def decompress(data):

@@ -22,6 +22,7 @@
  * cannot be traced.
  */
 
+#include <elf.h>
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -32,11 +33,19 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define INJECT_THREADS 64
+
+/* In struct user_regs_struct: the third argument of a system call. */
+#ifdef __aarch64__
+#define THIRD_ARGUMENT regs[2]
+#else
+#define THIRD_ARGUMENT rdx
+#endif
 
 /* In the order of their creation. */
 static struct inject_thread {
@@ -94,12 +103,13 @@ inject_kill(pid_t tid)
 static void
 inject_short(pid_t tid)
 {
-	struct user_regs_struct regs;
+	struct user_regs_struct found;
+	struct iovec registers = { .iov_base = &found, .iov_len = sizeof(found) };
 
-	if (ptrace(PTRACE_GETREGS, tid, NULL, &regs) != 0)
+	if (ptrace(PTRACE_GETREGSET, tid, (void *)NT_PRSTATUS, &registers) != 0)
 		return;
-	regs.rdx = 1;
-	if (ptrace(PTRACE_SETREGS, tid, NULL, &regs) == 0)
+	found.THIRD_ARGUMENT = 1;
+	if (ptrace(PTRACE_SETREGSET, tid, (void *)NT_PRSTATUS, &registers) == 0)
 		fprintf(stderr, "inject: short\n");
 }
 
