@@ -30,9 +30,9 @@ LOCKING_PHASES = ("start", "detached", "thread")
 # Seconds within which the primary must get EAL's locks: a kill in one of these phases often leaves
 # one taken. Elsewhere none may be, and a slow machine must not look like a lock.
 LOCK_DEADLINE, LOCK_DEADLINE_ELSEWHERE = 1, 10
-# Secondaries that read, on queue pairs from this one on; microseconds between two rounds of reads
-# of their primary; seconds for a secondary to start.
-READERS, FIRST_QID, INTERVAL, READER_DEADLINE = 2, 3, 20000, 20
+# Secondaries that read; microseconds between two rounds of reads of their primary; seconds for a
+# secondary to start.
+READERS, INTERVAL, READER_DEADLINE = 2, 20000, 20
 LOST_UNINJURED = "device lost by an uninjured run"
 
 # Once attached, a secondary only counts its file descriptors: errors of these calls do not matter.
@@ -179,7 +179,7 @@ def run_readers(variant, before):
     except workload.NoVerdict:
         return None, readers
     for number in range(READERS):
-        secondary = workload.Secondary(variant, ["--read", f"{FIRST_QID + number}", "--read-only"])
+        secondary = workload.Secondary(variant, workload.reading(number))
         # It may wait for an answer of a primary that was killed.
         readers.append((secondary, secondary.wait_for('"reading"', READER_DEADLINE)))
     code = primary.stop()

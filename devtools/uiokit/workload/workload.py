@@ -180,6 +180,12 @@ class Secondary:
                             hung)
 
 
+def reading(number):
+    """The options of a secondary that reads on one of the queue pairs of its primary, from 0 on."""
+    # workload.h: WORKLOAD_QID
+    return ["--read", f"{3 + number}", "--read-only"]
+
+
 def run_secondary(variant, options=(), **more):
     """Run a secondary to its end."""
     return Secondary(variant, options, **more).finish()
