@@ -192,7 +192,7 @@ enum nvme_doorbell {
 /** Entries of each queue that the verbs make, unless the controller allows fewer. */
 #define NVME_QUEUE_SIZE 32
 /** I/O queue pairs to ask for, and their highest identifier. */
-#define NVME_QUEUES 8
+#define NVME_QUEUES 10
 /** Bytes of a data buffer, and of a read. */
 #define NVME_BUF_SIZE 4096
 /** Data buffers of a controller; the verbs use the first, all others are free to use. */

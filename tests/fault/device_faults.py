@@ -45,6 +45,13 @@ def wait_until(condition, what, within=30):
         time.sleep(0.05)
 
 
+def bus_master(drive, when):
+    """Report and return the state of the bus master bit."""
+    is_on = bool((DEVICES / drive / "config").read_bytes()[4] & 4)
+    report(f"{when} bus mastering is {'on' if is_on else 'off'}")
+    return is_on
+
+
 class Pair:
     """A primary of one drive and a secondary that has it attached; the block ends both."""
 
@@ -68,12 +75,6 @@ class Pair:
 
     def run_secondary(self, **more):
         return workload.run_secondary(self.variant, drives=[self.drive], **more)
-
-    def bus_master(self, when):
-        """Report and return the state of the bus master bit."""
-        is_on = bool((DEVICES / self.drive / "config").read_bytes()[4] & 4)
-        report(f"{when} bus mastering is {'on' if is_on else 'off'}")
-        return is_on
 
     def primary_notices(self):
         errors = self.primary.check()
@@ -107,7 +108,7 @@ def reset(variant):
     """after a function-level reset the primary resets the controller, and the drive works again"""
     with Pair(variant) as pair:
         (DEVICES / pair.drive / "reset").write_text("1")
-        pair.bus_master("after the reset")
+        bus_master(pair.drive, "after the reset")
         pair.primary_notices()
         expect(pair.finish_secondary().passed, "the attached secondary uses config space")
         answer = pair.primary.ask("recover")
@@ -119,7 +120,7 @@ def unbind(variant):
     """after unbind all processes report it, and after bind a new primary works"""
     with Pair(variant) as pair:
         (UIO / "unbind").write_text(pair.drive)
-        pair.bus_master("after the unbind")
+        bus_master(pair.drive, "after the unbind")
         pair.primary_notices()
         expect(pair.finish_secondary().released, "the attached secondary detaches")
         run = pair.run_secondary()
@@ -166,12 +167,12 @@ def primary_killed(variant):
     """after SIGKILL of the primary its secondary keeps the drive on and exits; a new one works"""
     with Pair(variant) as pair:
         pair.primary.kill()
-        expect(pair.bus_master("after SIGKILL"), "the secondary keeps bus mastering on")
+        expect(bus_master(pair.drive, "after SIGKILL"), "the secondary keeps bus mastering on")
         run = pair.run_secondary()
         report(f"new secondary, without a primary: {run}")
         expect(not run.hung, "a secondary without a primary exits")
         expect(pair.finish_secondary().passed, "the attached secondary uses config space")
-        expect(not pair.bus_master("after the secondary"), "the kernel clears bus mastering")
+        expect(not bus_master(pair.drive, "after the secondary"), "the kernel clears bus mastering")
         pair.primary.start()
         pair.works_to_the_end("with the new primary")
 
@@ -228,19 +229,74 @@ def primary_stopped(variant):
 SECOND = ["--in-memory"]
 
 
+def users(variant, drive):
+    """The processes that a second primary names when it is refused the drive; {} if it gets it."""
+    try:
+        workload.Primary(variant, [drive], eal=SECOND).kill()
+    except workload.NoVerdict as refused:
+        report(f"second primary: {refused}")
+        return set(map(int, re.findall(rf"{drive} is in use by process (\d+)", str(refused))))
+    report("the second primary has the drive")
+    return set()
+
+
 def second_primary(variant):
     """a second primary is refused with the name of the first, whose I/O continues"""
     with Pair(variant) as pair:
-        try:
-            second = workload.Primary(variant, [pair.drive], eal=SECOND)
-            report("the second primary has the drive")
-            second.kill()
-        except workload.NoVerdict as refused:
-            report(f"second primary: {refused}")
-            expect(re.search(rf"{pair.drive} is in use by process {pair.primary.process.pid}\b",
-                             str(refused)), "the message names the process that has the drive")
+        named = users(variant, pair.drive)
+        expect(not named or pair.primary.process.pid in named,
+               "the message names the process that has the drive")
         report(f"first primary: {'; '.join(pair.primary.check()) or 'no error'}")
         pair.works_to_the_end("after the second primary's exit")
+
+
+READERS = 8
+
+
+def clean_up(primary):
+    """Let a primary exit by rte_eal_cleanup(), with the drives attached."""
+    primary.send("quit")
+    return primary.stop()
+
+
+def primary_first(variant):
+    """eight secondaries have the drive, and read, until the last ends; the primary ends before"""
+    drive = workload.DRIVES[0]
+    for end in (workload.Primary.kill, workload.Primary.stop, clean_up):
+        with contextlib.ExitStack() as stack:
+            primary = workload.Primary(variant, [drive], queues=READERS)
+            stack.callback(primary.kill)
+            readers = []
+            for number in range(READERS):
+                readers.append(workload.Secondary(variant, workload.reading(number), [drive]))
+                stack.callback(readers[-1].kill)
+            expect(all(one.wait_for('"reading"') for one in readers), "all secondaries read")
+            report(f"primary, {end.__name__}: exit code {end(primary)}")
+            expect(bus_master(drive, "after the primary"), "the secondaries keep it on")
+            expect(users(variant, drive) == {one.process.pid for one in readers},
+                   "the message names the secondaries")
+            for one in readers:
+                expect(bus_master(drive, "before a secondary ends"), "the others keep it on")
+                run = one.finish()
+                expect(run.passed, f"each secondary reads to its end: {run}")
+            expect(not bus_master(drive, "after the last"), "the kernel clears bus mastering")
+            primary.start()
+            expect(primary.check() == [] and primary.stop() == 0, "a new primary works")
+
+
+def no_alarm(variant):
+    """a secondary that cannot set an alarm asks for the primary's open files all the same"""
+    drives = workload.DRIVES[:1]
+    with contextlib.ExitStack() as stack:
+        primary = workload.Primary(variant, drives, queues=1)
+        stack.callback(primary.kill)
+        run, trace = workload.run_traced(
+            variant, "/tmp/trace", workload.reading(0), calls="timerfd_settime",
+            inject=["timerfd_settime:error=ENOMEM"], drives=drives)
+        report(f"secondary: {run}")
+        expect("(INJECTED)" in trace, "the secondary sets an alarm")
+        expect(run.passed, "it has the open files of the primary, and reads")
+        expect(primary.check() == [] and primary.stop() == 0, "the primary works")
 
 
 RACING = 100
@@ -296,8 +352,8 @@ def nobody(variant):
         pair.works_to_the_end("after that")
 
 
-SCENARIOS = (reset, unbind, primary_killed, primary_replaced, primary_stopped, second_primary,
-             race, no_sys_admin, nobody, unplug)
+SCENARIOS = (reset, unbind, primary_killed, primary_replaced, primary_stopped, primary_first,
+             no_alarm, second_primary, race, no_sys_admin, nobody, unplug)
 
 
 def main(argv):

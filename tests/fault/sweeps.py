@@ -179,8 +179,7 @@ def run_readers(variant, before):
     except workload.NoVerdict:
         return None, readers
     for number in range(READERS):
-        qid = workload.FIRST_QID + number
-        secondary = workload.Secondary(variant, ["--read", f"{qid}", "--read-only"])
+        secondary = workload.Secondary(variant, workload.reading(number))
         # It may wait for an answer of a primary that was killed.
         readers.append((secondary, secondary.wait_for('"reading"', READER_DEADLINE)))
     code = primary.stop()

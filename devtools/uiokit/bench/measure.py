@@ -217,7 +217,7 @@ def death(rounds):
     for number in range(rounds):
         for name in rotate(("killed", "alive"), number):
             primary = workload.Primary(workload.PATCHED, queues=1)
-            secondary = workload.Secondary(workload.PATCHED, ["--read", str(workload.FIRST_QID)])
+            secondary = workload.Secondary(workload.PATCHED, workload.reading(0))
             if not secondary.wait_for('"reading"'):
                 raise workload.NoVerdict(f"{name}: the secondary does not read")
             time.sleep(READING)

@@ -14,7 +14,7 @@
  *   lock S         whether EAL's locks in shared memory can be taken within S seconds
  *   rate MS        count the reads in MS milliseconds
  *   pause, resume  stop reading, start again
- *   quit           stop the controllers and exit; the end of input does the same
+ *   quit           exit with the drives attached; the end of input stops and detaches them first
  */
 
 #include <errno.h>
@@ -327,7 +327,8 @@ primary_main(char **argv)
 	}
 	printf("{\"phase\": \"stop\"}\n");
 	fflush(stdout);
-	primary_stop();
+	if (feof(stdin))
+		primary_stop();
 	rte_eal_cleanup();
 
 	return EXIT_SUCCESS;

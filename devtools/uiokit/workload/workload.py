@@ -17,8 +17,6 @@ DRIVES = os.environ.get("LAB_NVME", "").split()
 # Each variant is a folder in the guest with DPDK's libraries and app/uio_workload.
 PATCHED, STOCK = "patched", "stock"
 DEADLINE = 60
-# The first queue pair that a primary has for secondaries: WORKLOAD_QID.
-FIRST_QID = 3
 LAST_CPU = os.cpu_count() - 1
 
 
@@ -181,6 +179,12 @@ class Secondary:
         facts = {key: value for line in lines for key, value in line.items() if key != "phase"}
         return SecondaryRun(self.process.returncode, facts, lines, err.decode(errors="replace"),
                             hung)
+
+
+def reading(number):
+    """The options of a secondary that reads on one of the queue pairs of its primary, from 0 on."""
+    # workload.h: WORKLOAD_QID
+    return ["--read", f"{3 + number}", "--read-only"]
 
 
 def run_secondary(variant, options=(), **more):
