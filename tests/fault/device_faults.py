@@ -230,21 +230,21 @@ SECOND = ["--in-memory"]
 
 
 def users(variant, drive):
-    """The processes that a second primary names when it is refused the drive; {} if it gets it."""
+    """The processes that a second primary names when it is refused the drive; None if it is not."""
     try:
         workload.Primary(variant, [drive], eal=SECOND).kill()
     except workload.NoVerdict as refused:
         report(f"second primary: {refused}")
         return set(map(int, re.findall(rf"{drive} is in use by process (\d+)", str(refused))))
     report("the second primary has the drive")
-    return set()
+    return None
 
 
 def second_primary(variant):
     """a second primary is refused with the name of the first, whose I/O continues"""
     with Pair(variant) as pair:
         named = users(variant, pair.drive)
-        expect(not named or pair.primary.process.pid in named,
+        expect(named is None or pair.primary.process.pid in named,
                "the message names the process that has the drive")
         report(f"first primary: {'; '.join(pair.primary.check()) or 'no error'}")
         pair.works_to_the_end("after the second primary's exit")
