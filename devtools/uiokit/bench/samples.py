@@ -69,6 +69,8 @@ FIGURES = (
            _DPDKS),
     Figure("syscalls", "System calls of the PCI part, per device", "count", _DPDKS,
            _FEWER_CALLS),
+    Figure("probe-syscalls", "System calls of an attach without the scan, of a device with one BAR",
+           "count", _DPDKS, (("patched", "stock", "at most", 7 / 10),)),
     Figure("files", "Files opened in the PCI part, per device", "count", _DPDKS,
            _FEWER_FILES),
     *_config_access("read", "pread"), *_config_access("write", "pwrite"),
