@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -189,35 +190,28 @@ uio_find_path(const char *device, char *path, size_t size)
 	}
 }
 
-/* Of these links in /proc, those to files whose path contains, or is, a part; names the first. */
-static int
-count_fds(const char *links, const char *part, bool whole, char *what, size_t size)
+int
+uio_count_fds(const char *process, const char *file, char *what, size_t size)
 {
-	char target[PATH_MAX];
+	char links[64], target[PATH_MAX];
 	int count = 0;
 	ssize_t len;
 	glob_t all;
 	size_t i;
 
+	snprintf(links, sizeof(links), "/proc/%s/fd/*", process);
 	if (glob(links, GLOB_NOSORT, NULL, &all) != 0)
 		return 0;
 	for (i = 0; i < all.gl_pathc; i++) {
 		/* It may have been closed meanwhile. */
 		len = readlink(all.gl_pathv[i], target, sizeof(target) - 1);
 		target[RTE_MAX(len, 0)] = '\0';
-		if ((whole ? strcmp(target, part) == 0 : strstr(target, part) != NULL) &&
-				count++ == 0 && what != NULL)
+		if (fnmatch(file, target, 0) == 0 && count++ == 0 && what != NULL)
 			snprintf(what, size, "%s on %.200s", all.gl_pathv[i], target);
 	}
 	globfree(&all);
 
 	return count;
-}
-
-int
-uio_count_fds(const char *part, char *what, size_t size)
-{
-	return count_fds("/proc/self/fd/*", part, false, what, size);
 }
 
 int
@@ -411,7 +405,7 @@ uio_choose(struct rte_pci_device *pci)
 	if (dev->uio_path[0] == '\0' || uio_command_sysfs(dev->name) < 0)
 		uio_skip("%s has no /dev/uioX, or its config space is not readable: bind it again, "
 				"dpdk-devbind.py -b uio_pci_generic %s", dev->name, dev->name);
-	if (count_fds("/proc/[0-9]*/fd/*", dev->uio_path, true, holder, sizeof(holder)) > 0)
+	if (uio_count_fds("[0-9]*", dev->uio_path, holder, sizeof(holder)) > 0)
 		uio_skip("%s is in use: %s; end that process, or name another device with -a",
 				dev->name, holder);
 	if (uio_sysfs_read(dev->name, "iommu_group/type", type, sizeof(type)) &&
