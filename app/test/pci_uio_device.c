@@ -327,12 +327,21 @@ uio_check_process(void)
 	return uio_ok();
 }
 
+static int
+uio_ctrl_init(struct uio_dev *dev, void *bar)
+{
+	const int ret = nvme_ctrl_init(&dev->ctrl, dev->name, bar, uio_settings.time_scale);
+
+	dev->ctrl.settle_ms = uio_has_id(dev->pci, uio_slow_ids) ? UIO_SETTLE_MS : 0;
+	return ret;
+}
+
 /*
  * Stop a controller that an earlier process left enabled, before the attach sets bus master: its
  * queues are in memory that is used for something else now. BAR 0 is mapped without /dev/uioX.
  */
 static void
-uio_stop_stale(struct uio_dev *dev, struct rte_pci_device *pci)
+uio_stop_stale(struct uio_dev *dev)
 {
 	struct nvme_ctrl *ctrl = &dev->ctrl;
 	char path[PATH_MAX];
@@ -346,8 +355,7 @@ uio_stop_stale(struct uio_dev *dev, struct rte_pci_device *pci)
 		close(fd);
 	if (!uio_expect(bar != MAP_FAILED, "BAR 0 to be mapped, got %s: %s", path, strerror(errno)))
 		return;
-	ret = nvme_ctrl_init(ctrl, dev->name, bar, uio_settings.time_scale);
-	ctrl->settle_ms = uio_has_id(pci, uio_slow_ids) ? UIO_SETTLE_MS : 0;
+	ret = uio_ctrl_init(dev, bar);
 	if (ret != -ENODEV && (nvme_reg_read(ctrl, NVME_REG_CC) & NVME_CC_EN)) {
 		printf("# %s: found enabled, CC 0x%08x CSTS 0x%08x: disabled before the attach\n",
 				dev->name, nvme_reg_read(ctrl, NVME_REG_CC),
@@ -414,7 +422,7 @@ uio_choose(struct rte_pci_device *pci)
 				"of %s: boot with iommu=pt", pci->name);
 	uio_devices_nb++;
 	if (dev->is_nvme && uio_ok())
-		uio_stop_stale(dev, pci);
+		uio_stop_stale(dev);
 }
 
 /* List the devices to test, before anything is opened. */
@@ -441,12 +449,8 @@ uio_choose_all(void)
 static void
 uio_inspect(struct uio_dev *dev)
 {
-	const uint32_t settle_ms = dev->ctrl.settle_ms;
-	int ret;
+	int ret = uio_ctrl_init(dev, dev->pci->mem_resource[0].addr);
 
-	ret = nvme_ctrl_init(&dev->ctrl, dev->name, dev->pci->mem_resource[0].addr,
-			uio_settings.time_scale);
-	dev->ctrl.settle_ms = settle_ms;
 	if (ret == 0 && dev->unsuitable[0] == '\0')
 		ret = nvme_bring_up(&dev->ctrl);
 	if (ret == -ENOTSUP)
