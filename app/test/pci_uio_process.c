@@ -296,7 +296,9 @@ uio_wait_state(unsigned int slot, enum uio_state wanted)
 	} while (now < UIO_STATE_DONE && !last && uio_pause(deadline));
 
 	snprintf(expected, sizeof(expected), "be %s", names[wanted]);
-	return uio_process_failed(slot, expected, names[now]);
+	/* The role may have said why it ended. */
+	return uio_process_failed(slot, expected, last && peer->what[0] != '\0' ? peer->what :
+			names[now]);
 }
 
 bool
