@@ -3,9 +3,8 @@
  */
 
 /*
- * Other primaries that try to attach the device. They share no memory with this one: the exit code
- * says what happened, and a line of output that one has the device. A case may unmap the device of
- * this process: the runner maps it again.
+ * Other primaries that try to attach the device. A case may unmap the device of this process: the
+ * runner maps it again.
  */
 
 #include <dirent.h>
@@ -18,105 +17,46 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include <rte_bus.h>
 #include <rte_cycles.h>
-#include <rte_errno.h>
 #include <rte_pci.h>
+#include <rte_string_fns.h>
 
 #include "test.h"
 #include "pci_uio_claim.h"
 
-/* Exit codes beside SECOND_FAILED; 0: had the device, and kept bus master. */
-#define SECOND_REFUSED 4   /* with EBUSY */
-#define SECOND_LOST 5      /* had the device, and bus master did not stay set */
-#define SECOND_TOO_EARLY 6 /* the claim ended before /dev/uioX of the first primary was closed */
-#define SECOND_LEAKS_FD 7  /* was refused, and has files of the device open */
-
 /* A user and group without any privilege. */
 #define UNPRIVILEGED_ID 65534
 
-/* How long a second primary waits for its parent, and watches its own bus master bit. */
+/* How long a second primary waits for a lock, and watches its bus master bit. */
 #define SECOND_WAIT_S 60
 #define SECOND_WATCH_MS 50
 
 /* A race takes eight processes: one race for so many secondaries of the repeat case. */
 #define RACE_EVERY 25
-
-static const char *second_device;
-static struct rte_pci_device *second_pci;
-static volatile sig_atomic_t second_started;
+#define RACE_TIMEOUT_MS 30000
 
 /* In a second primary. */
 
-static bool
-second_accept(struct rte_pci_device *pci)
-{
-	if (strcmp(pci->name, second_device) != 0)
-		return false;
-	second_pci = pci;
-	return true;
-}
-
-void
-second_print(const char *text)
-{
-	printf("%s\n", text);
-	fflush(stdout);
-}
-
-static void
-second_on_start(int sig __rte_unused)
-{
-	second_started = 1;
-}
-
-/* Wait for the signal that starts a race. */
-int
-second_wait_start(void)
-{
-	int ms;
-
-	/* Not sigwait(): the signal may go to a thread of EAL, which does not block it. */
-	signal(SIGUSR1, second_on_start);
-	second_print(SECOND_IS_READY);
-	for (ms = 0; ms < SECOND_WAIT_S * 1000 && second_started == 0; ms++)
-		rte_delay_us_sleep(1000);
-
-	return second_started != 0 ? 0 : SECOND_FAILED;
-}
-
-struct rte_pci_device *
-second_attach(const char *device)
-{
-	second_device = device;
-	uio_driver_register(second_accept, true);
-	rte_errno = 0;
-	rte_bus_probe();
-	return second_pci;
-}
-
 static int
-second_open(const char *file, int flags)
+second_open(const char *device, const char *file, int flags)
 {
 	char path[PATH_MAX];
 
-	uio_sysfs_path(second_device, file, path, sizeof(path));
+	uio_sysfs_path(device, file, path, sizeof(path));
 	return open(path, flags | O_CLOEXEC);
 }
 
-/* Stay until the case is over. */
-void
-second_stay(void)
+/* Wait for the others of a race. */
+static int
+role_wait_step(struct uio_peer *peer, const char *device __rte_unused)
 {
-	int s;
-
-	for (s = 0; s < SECOND_WAIT_S && !uio_is_orphan(); s++)
-		sleep(1);
+	uio_set_state(UIO_STATE_STARTED);
+	return uio_wait_primary(&peer->step) ? 0 : -1;
 }
 
 /* Lock what a user without privilege may open of the device: config space, and more. */
 static int
-second_lock_all(void)
+role_lock_all(struct uio_peer *peer __rte_unused, const char *device)
 {
 	bool has_config = false;
 	struct dirent *entry;
@@ -125,23 +65,19 @@ second_lock_all(void)
 
 	if (setgroups(0, NULL) != 0 || setgid(UNPRIVILEGED_ID) != 0 ||
 			setuid(UNPRIVILEGED_ID) != 0)
-		return SECOND_FAILED;
-	dir = fdopendir(second_open(".", O_RDONLY | O_DIRECTORY));
+		return -1;
+	dir = fdopendir(second_open(device, ".", O_RDONLY | O_DIRECTORY));
 	if (dir == NULL)
-		return SECOND_FAILED;
+		return -1;
 	while ((entry = readdir(dir)) != NULL) {
 		/* The file stays open, and locked. */
-		fd = second_open(entry->d_name, O_RDONLY);
+		fd = second_open(device, entry->d_name, O_RDONLY);
 		if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
 			has_config |= strcmp(entry->d_name, "config") == 0;
 	}
 	closedir(dir);
-	if (!has_config)
-		return SECOND_FAILED;
-	second_print(SECOND_IS_READY);
-	second_stay();
 
-	return 0;
+	return has_config ? 0 : -1;
 }
 
 /*
@@ -149,17 +85,17 @@ second_lock_all(void)
  * closed /dev/uioX later, that would clear bus master for the next primary.
  */
 static int
-second_wait_release(void)
+role_wait_release(struct uio_peer *peer, const char *device)
 {
 	char file[] = "resource0";
 	uint16_t command = 0;
 	int config, claim = -1, ret = -1;
 
 	for (; claim < 0 && file[8] < '0' + PCI_MAX_RESOURCE; file[8]++)
-		claim = second_open(file, O_RDWR);
-	config = second_open("config", O_RDONLY);
+		claim = second_open(device, file, O_RDWR);
+	config = second_open(device, "config", O_RDONLY);
 	if (config >= 0 && claim >= 0) {
-		second_print(SECOND_IS_READY);
+		uio_set_state(UIO_STATE_STARTED);
 		alarm(SECOND_WAIT_S);
 		ret = flock(claim, LOCK_EX);
 		if (ret == 0 && pread(config, &command, sizeof(command), RTE_PCI_COMMAND) !=
@@ -169,128 +105,98 @@ second_wait_release(void)
 	}
 	close(claim);
 	close(config);
-	if (ret != 0)
-		return SECOND_FAILED;
-
-	return command & RTE_PCI_COMMAND_MASTER ? SECOND_TOO_EARLY : 0;
+	if (command & RTE_PCI_COMMAND_MASTER) {
+		strlcpy(peer->what, "a claim that ended before /dev/uioX of the first primary",
+				sizeof(peer->what));
+		ret = -1;
+	}
+	return ret;
 }
 
-static bool
-second_keeps_bus_master(void)
+/* It has the device: watch for what could still clear bus master. */
+static int
+role_watch(struct uio_peer *peer, struct rte_pci_device *pci)
 {
 	int ms, command;
 
 	for (ms = 0; ms < SECOND_WATCH_MS; ms += 5) {
-		command = uio_command_sysfs(second_device);
-		if (command < 0 || !(command & RTE_PCI_COMMAND_MASTER))
-			return false;
+		command = uio_command_sysfs(pci->name);
+		if (command < 0 || !(command & RTE_PCI_COMMAND_MASTER)) {
+			snprintf(peer->what, sizeof(peer->what),
+					"COMMAND 0x%04x after its attach: bus master is lost",
+					command);
+			return -1;
+		}
 		rte_delay_us_sleep(5000);
 	}
-	return true;
-}
-
-static int
-second_main(const char *role, const char *device)
-{
-	char part[64];
-	int ret = 0;
-
-	second_device = device;
-	if (strcmp(role, "second_primary_race") == 0)
-		ret = second_wait_start();
-	else if (strcmp(role, "second_primary_next") == 0)
-		ret = second_wait_release();
-	else if (strcmp(role, "second_primary_lock") == 0)
-		return second_lock_all();
-	if (ret != 0)
-		return ret;
-
-	if (second_attach(device) == NULL) {
-		ret = rte_errno == EBUSY ? SECOND_REFUSED : SECOND_FAILED;
-		snprintf(part, sizeof(part), "/%s/", device);
-		return uio_count_fds(part, NULL, 0) == 0 ? ret : SECOND_LEAKS_FD;
-	}
-	if (!second_keeps_bus_master())
-		return SECOND_LOST;
-	if (strcmp(role, "second_primary_again") == 0) {
-		/* Mapped twice and unmapped once, it is still claimed. */
-		if (rte_pci_map_device(second_pci) != 0)
-			return SECOND_REFUSED;
-		rte_pci_unmap_device(second_pci);
-	}
-	second_print(SECOND_HAS_DEVICE);
-	if (strcmp(role, "second_primary") != 0 && strcmp(role, "second_primary_next") != 0)
-		second_stay();
-
 	return 0;
 }
 
+/* Mapped twice and unmapped once, the device is still claimed. */
+static int
+role_map_again(struct uio_peer *peer, struct rte_pci_device *pci)
+{
+	if (role_watch(peer, pci) != 0 || rte_pci_map_device(pci) != 0)
+		return -1;
+	rte_pci_unmap_device(pci);
+	return 0;
+}
+
+/* They keep to themselves what they need not share. */
+#define SECOND(id) .name = id, .primary = "--in-memory"
+
 static const struct uio_role uio_claim_roles[] = {
-	{ .name = "second_primary", .program = second_main },
-	{ .name = "second_primary_hold", .program = second_main },
-	{ .name = "second_primary_again", .program = second_main },
-	{ .name = "second_primary_lock", .program = second_main },
-	{ .name = "second_primary_next", .program = second_main },
-	{ .name = "second_primary_race", .program = second_main },
+	{ SECOND("second_primary"), .work = role_watch },
+	{ SECOND("second_primary_again"), .work = role_map_again },
+	{ SECOND("second_primary_lock"), .before = role_lock_all, .attach = UIO_ATTACH_NONE },
+	{ SECOND("second_primary_next"), .before = role_wait_release, .work = role_watch },
+	{ SECOND("second_primary_race"), .before = role_wait_step, .work = role_watch },
 };
 UIO_REGISTER_ROLES(uio_claim_roles)
 
 /* In the primary. */
 
-/* Start a second primary. It keeps to itself what it need not share. */
+/* After its end. */
 static void
-spawn(struct uio_dev *dev, unsigned int slot, const char *role)
+expect_refused(unsigned int slot)
 {
-	const struct uio_spawn_args args = {
-		.prefix = "pci_uio_second_primary", .option = "--in-memory",
-	};
+	const struct uio_peer *peer = &uio_shared->peers[slot];
 
-	uio_spawn(dev, slot, role, &args);
+	uio_expect(peer->state == UIO_STATE_NOT_ATTACHED && peer->probe_errno == EBUSY,
+			"the second primary to be refused with EBUSY, got %s, rte_errno %d",
+			peer->state == UIO_STATE_NOT_ATTACHED ? "no device" : "the device",
+			peer->probe_errno);
+	uio_expect_nothing_left(slot);
 }
 
-/* The same, and wait for a line of its output. */
+/* It prints which process has the device. */
 static void
-start(struct uio_dev *dev, unsigned int slot, const char *role, const char *text)
+expect_holder(struct uio_dev *dev, unsigned int slot, pid_t holder)
 {
-	spawn(dev, slot, role);
-	if (!uio_wait_output(slot, text))
-		uio_wait_end(slot, -SIGKILL);
-}
+	char pattern[64];
 
-/* Start one that gets the device and ends. */
-void
-claim_expect_success(struct uio_dev *dev, unsigned int slot)
-{
-	spawn(dev, slot, "second_primary");
-	uio_wait_end(slot, 0);
-}
-
-/* Wait for the end of one that is refused, and prints which process has the device. */
-static void
-wait_refused(struct uio_dev *dev, unsigned int slot, pid_t holder)
-{
-	char process[32];
-
-	snprintf(process, sizeof(process), "process %d\n", holder);
-	uio_wait_end(slot, SECOND_REFUSED);
-	uio_expect_output(slot, "is in use by", dev->name, process);
+	snprintf(pattern, sizeof(pattern), "*%s is in use by process %d\n", dev->name, holder);
+	uio_expect_output(slot, pattern);
 }
 
 void
 claim_expect_refused(struct uio_dev *dev, unsigned int slot, pid_t holder)
 {
-	spawn(dev, slot, "second_primary");
-	wait_refused(dev, slot, holder);
+	uio_spawn(dev, slot, "second_primary", NULL);
+	uio_end(slot, 0);
+	expect_refused(slot);
+	expect_holder(dev, slot, holder);
 }
 
 static void
 case_claim_refused(struct uio_dev *dev)
 {
-	spawn(dev, 0, "second_primary");
-	uio_wait_output(0, NULL);
-	/* The state of the device first: it says more than an exit code. */
+	uio_spawn(dev, 0, "second_primary", NULL);
+	uio_end(0, 0);
+	/* The state of the device first: it says more. */
 	uio_check(dev);
-	wait_refused(dev, 0, getpid());
+	expect_refused(0);
+	expect_holder(dev, 0, getpid());
 	uio_expect_no_open(0);
 }
 
@@ -299,26 +205,27 @@ static void
 case_claim_killed(struct uio_dev *dev)
 {
 	uio_unmap(dev);
-	start(dev, 0, "second_primary_hold", SECOND_HAS_DEVICE);
+	uio_start(dev, 0, "second_primary", NULL, UIO_STATE_DONE);
 	claim_expect_refused(dev, 1, uio_pid(0));
-	start(dev, 2, "second_primary_next", SECOND_IS_READY);
+	uio_start(dev, 2, "second_primary_next", NULL, UIO_STATE_STARTED);
 	uio_kill(0, SIGKILL);
-	uio_wait_end(2, 0);
+	uio_wait_state(2, UIO_STATE_DONE);
+	uio_end(2, 0);
 }
 
 static void
 case_claim_lock(struct uio_dev *dev)
 {
 	uio_unmap(dev);
-	start(dev, 0, "second_primary_lock", SECOND_IS_READY);
-	claim_expect_success(dev, 1);
+	uio_start(dev, 0, "second_primary_lock", NULL, UIO_STATE_NOT_ATTACHED);
+	uio_run_secondary(dev, 1, "second_primary");
 }
 
 static void
 case_claim_again(struct uio_dev *dev)
 {
 	uio_unmap(dev);
-	start(dev, 0, "second_primary_again", SECOND_HAS_DEVICE);
+	uio_start(dev, 0, "second_primary_again", NULL, UIO_STATE_DONE);
 	claim_expect_refused(dev, 1, uio_pid(0));
 }
 
@@ -335,33 +242,38 @@ case_claim_port(struct uio_dev *dev)
 		claim_expect_refused(dev, 0, getpid());
 		rte_pci_ioport_unmap(&port);
 	}
-	claim_expect_success(dev, 1);
+	uio_run_secondary(dev, 1, "second_primary");
 }
 
 static void
 race(struct uio_dev *dev)
 {
+	const uint64_t deadline = uio_deadline(RACE_TIMEOUT_MS);
 	unsigned int slot, winners = 0;
-	int command;
 
 	for (slot = 0; slot < UIO_SLOTS; slot++)
-		spawn(dev, slot, "second_primary_race");
+		uio_spawn(dev, slot, "second_primary_race", NULL);
 	for (slot = 0; slot < UIO_SLOTS; slot++)
-		uio_wait_output(slot, SECOND_IS_READY);
+		uio_wait_state(slot, UIO_STATE_STARTED);
 	for (slot = 0; slot < UIO_SLOTS; slot++)
-		uio_kill(slot, SIGUSR1);
+		uio_shared->peers[slot].step = 1;
 	for (slot = 0; slot < UIO_SLOTS; slot++) {
-		if (uio_wait_output(slot, SECOND_HAS_DEVICE))
+		const struct uio_peer *peer = &uio_shared->peers[slot];
+
+		while (uio_ok() && peer->state < UIO_STATE_DONE)
+			uio_expect(uio_pause(deadline), "each second primary to have the device, "
+					"or to be refused, got state %u, %s", peer->state,
+					peer->what);
+		if (peer->state == UIO_STATE_DONE) {
 			winners++;
-		else
-			uio_wait_end(slot, SECOND_REFUSED);
+		} else {
+			uio_end(slot, 0);
+			expect_refused(slot);
+		}
 	}
 	uio_expect(winners == 1, "one second primary to get the device, got %u", winners);
 	/* The winner still runs, all others have ended. */
-	command = uio_command_sysfs(dev->name);
-	uio_expect(command >= 0 && (command & RTE_PCI_COMMAND_MASTER),
-			"COMMAND with bus master set, got COMMAND 0x%04x: bus master is lost",
-			command);
+	uio_expect_bus_master(dev, true, "after the others");
 	uio_reap();
 }
 

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -189,35 +190,28 @@ uio_find_path(const char *device, char *path, size_t size)
 	}
 }
 
-/* Of these links in /proc, those to files whose path contains, or is, a part; names the first. */
-static int
-count_fds(const char *links, const char *part, bool whole, char *what, size_t size)
+int
+uio_count_fds(const char *process, const char *file, char *what, size_t size)
 {
-	char target[PATH_MAX];
+	char links[64], target[PATH_MAX];
 	int count = 0;
 	ssize_t len;
 	glob_t all;
 	size_t i;
 
+	snprintf(links, sizeof(links), "/proc/%s/fd/*", process);
 	if (glob(links, GLOB_NOSORT, NULL, &all) != 0)
 		return 0;
 	for (i = 0; i < all.gl_pathc; i++) {
 		/* It may have been closed meanwhile. */
 		len = readlink(all.gl_pathv[i], target, sizeof(target) - 1);
 		target[RTE_MAX(len, 0)] = '\0';
-		if ((whole ? strcmp(target, part) == 0 : strstr(target, part) != NULL) &&
-				count++ == 0 && what != NULL)
+		if (fnmatch(file, target, 0) == 0 && count++ == 0 && what != NULL)
 			snprintf(what, size, "%s on %.200s", all.gl_pathv[i], target);
 	}
 	globfree(&all);
 
 	return count;
-}
-
-int
-uio_count_fds(const char *part, char *what, size_t size)
-{
-	return count_fds("/proc/self/fd/*", part, false, what, size);
 }
 
 int
@@ -333,12 +327,21 @@ uio_check_process(void)
 	return uio_ok();
 }
 
+static int
+uio_ctrl_init(struct uio_dev *dev, void *bar)
+{
+	const int ret = nvme_ctrl_init(&dev->ctrl, dev->name, bar, uio_settings.time_scale);
+
+	dev->ctrl.settle_ms = uio_has_id(dev->pci, uio_slow_ids) ? UIO_SETTLE_MS : 0;
+	return ret;
+}
+
 /*
  * Stop a controller that an earlier process left enabled, before the attach sets bus master: its
  * queues are in memory that is used for something else now. BAR 0 is mapped without /dev/uioX.
  */
 static void
-uio_stop_stale(struct uio_dev *dev, struct rte_pci_device *pci)
+uio_stop_stale(struct uio_dev *dev)
 {
 	struct nvme_ctrl *ctrl = &dev->ctrl;
 	char path[PATH_MAX];
@@ -352,8 +355,7 @@ uio_stop_stale(struct uio_dev *dev, struct rte_pci_device *pci)
 		close(fd);
 	if (!uio_expect(bar != MAP_FAILED, "BAR 0 to be mapped, got %s: %s", path, strerror(errno)))
 		return;
-	ret = nvme_ctrl_init(ctrl, dev->name, bar, uio_settings.time_scale);
-	ctrl->settle_ms = uio_has_id(pci, uio_slow_ids) ? UIO_SETTLE_MS : 0;
+	ret = uio_ctrl_init(dev, bar);
 	if (ret != -ENODEV && (nvme_reg_read(ctrl, NVME_REG_CC) & NVME_CC_EN)) {
 		printf("# %s: found enabled, CC 0x%08x CSTS 0x%08x: disabled before the attach\n",
 				dev->name, nvme_reg_read(ctrl, NVME_REG_CC),
@@ -411,7 +413,7 @@ uio_choose(struct rte_pci_device *pci)
 	if (dev->uio_path[0] == '\0' || uio_command_sysfs(dev->name) < 0)
 		uio_skip("%s has no /dev/uioX, or its config space is not readable: bind it again, "
 				"dpdk-devbind.py -b uio_pci_generic %s", dev->name, dev->name);
-	if (count_fds("/proc/[0-9]*/fd/*", dev->uio_path, true, holder, sizeof(holder)) > 0)
+	if (uio_count_fds("[0-9]*", dev->uio_path, holder, sizeof(holder)) > 0)
 		uio_skip("%s is in use: %s; end that process, or name another device with -a",
 				dev->name, holder);
 	if (uio_sysfs_read(dev->name, "iommu_group/type", type, sizeof(type)) &&
@@ -420,7 +422,7 @@ uio_choose(struct rte_pci_device *pci)
 				"of %s: boot with iommu=pt", pci->name);
 	uio_devices_nb++;
 	if (dev->is_nvme && uio_ok())
-		uio_stop_stale(dev, pci);
+		uio_stop_stale(dev);
 }
 
 /* List the devices to test, before anything is opened. */
@@ -447,12 +449,8 @@ uio_choose_all(void)
 static void
 uio_inspect(struct uio_dev *dev)
 {
-	const uint32_t settle_ms = dev->ctrl.settle_ms;
-	int ret;
+	int ret = uio_ctrl_init(dev, dev->pci->mem_resource[0].addr);
 
-	ret = nvme_ctrl_init(&dev->ctrl, dev->name, dev->pci->mem_resource[0].addr,
-			uio_settings.time_scale);
-	dev->ctrl.settle_ms = settle_ms;
 	if (ret == 0 && dev->unsuitable[0] == '\0')
 		ret = nvme_bring_up(&dev->ctrl);
 	if (ret == -ENOTSUP)

@@ -30,7 +30,7 @@
 
 /* SIGALRM, which ends the process, at a chosen time after this, wherever the attach is then. */
 static int
-role_end_later(struct uio_peer *peer)
+role_end_later(struct uio_peer *peer, const char *device __rte_unused)
 {
 	const struct itimerval timer = { .it_value.tv_usec = peer->arg };
 
@@ -116,16 +116,16 @@ role_exec(int status __rte_unused)
 
 /* Another primary, which does not have the device that its secondary asks for. */
 static int
-role_other_primary(const char *role __rte_unused, const char *device)
+role_other_primary(struct uio_peer *peer __rte_unused, const char *device)
 {
 	struct uio_dev dev = { .pci = NULL };
 
 	strlcpy(dev.name, device, sizeof(dev.name));
-	if (uio_shared_reserve() && uio_start(&dev, 0, "return", NULL, UIO_STATE_NOT_ATTACHED))
-		uio_end(0, 0);
+	uio_start(&dev, 1, "return", NULL, UIO_STATE_NOT_ATTACHED);
+	uio_end(1, 0);
 	uio_reap();
 
-	return uio_ok() ? 0 : EXIT_FAILURE;
+	return uio_ok() ? 0 : -1;
 }
 
 static const struct uio_role uio_exit_roles[] = {
@@ -146,7 +146,8 @@ static const struct uio_role uio_exit_roles[] = {
 	{ .name = "fork", .work = role_fork },
 	{ .name = "kill_in_probe", .kill_in_probe = true },
 	{ .name = "end_later", .before = role_end_later },
-	{ .name = "other_primary", .program = role_other_primary },
+	{ .name = "other_primary", .primary = "--file-prefix=pci_uio_other_primary",
+		.attach = UIO_ATTACH_NONE, .before = role_other_primary },
 };
 UIO_REGISTER_ROLES(uio_exit_roles)
 
@@ -197,7 +198,7 @@ case_config_bytes(struct uio_dev *dev)
 	int i, len;
 
 	len = rte_pci_read_config(dev->pci, before, sizeof(before), 0);
-	uio_run_secondary(dev, "read_config");
+	uio_run_secondary(dev, 0, "read_config");
 	rte_pci_read_config(dev->pci, after, sizeof(after), 0);
 	uio_expect(peer->result[0] == len && len >= CONFIG_CONVENTIONAL,
 			"%d bytes, as in the primary, got %d", len, peer->result[0]);
@@ -248,7 +249,7 @@ case_exit_killed_attaching(struct uio_dev *dev)
 	int tenths;
 
 	/* The duration of an attach, and one that ends for sure when the BARs have been mapped. */
-	uio_run_secondary(dev, "return");
+	uio_run_secondary(dev, 0, "return");
 	attach_us = peer->attach_us;
 	uio_spawn(dev, 0, "kill_in_probe", NULL);
 	uio_wait_end(0, -SIGKILL);
@@ -324,18 +325,9 @@ case_exit_many(struct uio_dev *dev)
 	uint32_t i;
 
 	for (i = 0; i < repeat && uio_ok(); i++) {
-		uio_run_secondary(dev, "return");
+		uio_run_secondary(dev, 0, "return");
 		uio_check_bus_master(dev);
 	}
-}
-
-static void
-expect_cleared(struct uio_dev *dev)
-{
-	const int command = uio_command_sysfs(dev->name);
-
-	uio_expect(command >= 0 && !(command & RTE_PCI_COMMAND_MASTER),
-			"bus master to stay clear, got COMMAND 0x%04x", command);
 }
 
 static void
@@ -346,9 +338,9 @@ case_primary_cleared(struct uio_dev *dev)
 	uio_expect(rte_pci_set_bus_master(dev->pci, false) == 0,
 			"the primary to clear bus master, got an error");
 	uio_start(dev, 0, "return", NULL, UIO_STATE_DONE);
-	expect_cleared(dev);
+	uio_expect_bus_master(dev, false, "with a secondary");
 	uio_end(0, 0);
-	expect_cleared(dev);
+	uio_expect_bus_master(dev, false, "after a secondary");
 	uio_ready(dev);
 }
 
@@ -368,14 +360,14 @@ case_hotplug_removal(struct uio_dev *dev)
 	if (uio_current->role == NULL) {
 		removed = rte_eal_hotplug_remove("pci", dev->name);
 	} else {
-		uio_run_secondary(dev, uio_current->role);
+		uio_run_secondary(dev, 0, uio_current->role);
 		removed = uio_shared->peers[0].result[0];
 		uio_expect(uio_shared->peers[0].uio_fds == 0, "no fd on /dev/uio*, got %s",
 				uio_shared->peers[0].what);
 	}
 	uio_remove_answer = -EBUSY;
 	uio_expect(removed == 0, "the removal to work, got %d", removed);
-	expect_cleared(dev);
+	uio_expect_bus_master(dev, false, "after the removal");
 	/* The driver of this process finds the device again, and sets dev->pci. */
 	added = rte_eal_hotplug_add("pci", dev->name, "");
 	dev->dead = !dev->mapped;
@@ -408,8 +400,8 @@ static const struct uio_case uio_exit_cases[] = {
 	/* An allow list with a device that cannot exist. */
 	{ EXIT_FLAGS("not_allowed", UIO_CASE_FAILS | UIO_CASE_END, "is not allowed the device"),
 		.role = "return", .args.allow = "ffff:ff:1f.7" },
-	{ END("other_primary", "attaches what its own primary does not have"),
-		.role = "other_primary", .args.prefix = "pci_uio_other_primary" },
+	{ EXIT_FLAGS("other_primary", UIO_CASE_FAILS | UIO_CASE_END,
+			"attaches what its own primary does not have"), .role = "other_primary" },
 	{ END("fork", "forks and whose child exits"), .role = "fork" },
 	{ EXIT("two_devices", "has two devices"), .run = case_exit_two_devices },
 	{ END("eight", "is one of eight at once"), .run = case_exit_eight },

@@ -280,6 +280,16 @@ uio_check_bus_master(struct uio_dev *dev)
 			"lost", sysfs, bus);
 }
 
+bool
+uio_expect_bus_master(struct uio_dev *dev, bool set, const char *when)
+{
+	const int command = uio_command_sysfs(dev->name);
+
+	return uio_expect(command >= 0 && !(command & RTE_PCI_COMMAND_MASTER) == !set,
+			"bus master %s %s, got COMMAND 0x%04x", set ? "set" : "clear", when,
+			command);
+}
+
 /* An admin command, a read on a new queue pair, and one more round of the traffic. */
 static int
 uio_check_io(struct uio_dev *dev)

@@ -19,9 +19,9 @@ try_port(struct rte_pci_device *pci, int32_t result[4])
 	struct rte_pci_ioport port = { .dev = pci };
 
 	result[0] = rte_pci_ioport_map(pci, uio_first_bar(pci), &port);
-	result[1] = uio_count_fds("/dev/uio", NULL, 0);
+	result[1] = uio_count_fds("self", "/dev/uio*", NULL, 0);
 	result[2] = result[0] == 0 ? rte_pci_ioport_unmap(&port) : -1;
-	result[3] = uio_count_fds("/dev/uio", NULL, 0);
+	result[3] = uio_count_fds("self", "/dev/uio*", NULL, 0);
 }
 
 static void
@@ -60,7 +60,7 @@ check_port_secondary(struct uio_dev *dev __rte_unused)
 static void
 case_port_primary(struct uio_dev *dev)
 {
-	const int fds = uio_count_fds("/dev/uio", NULL, 0);
+	const int fds = uio_count_fds("self", "/dev/uio*", NULL, 0);
 	int32_t result[4];
 	int bars;
 

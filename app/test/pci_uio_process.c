@@ -7,11 +7,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -24,7 +27,6 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_lcore.h>
-#include <rte_memzone.h>
 #include <rte_string_fns.h>
 
 #include "test.h"
@@ -38,8 +40,9 @@
  */
 #define UIO_POLL_US 10000
 #define UIO_POLL_EMULATED_US 2000
-/* The same in a secondary: eight that wait must leave the CPU to those that work. */
-#define UIO_POLL_PRIMARY_US 5000
+/* The same in a secondary: eight that wait to end must leave the CPU to those that work. */
+#define UIO_POLL_STEP_US 1000
+#define UIO_POLL_FINISH_US 5000
 /* Least reads while a secondary lives: a round of the queue at its start, and three more. */
 #define UIO_READS_MIN (4 * UIO_DEPTH)
 /* Time for a secondary to end by itself when the case is over. */
@@ -53,11 +56,11 @@
 #define UIO_EXIT_ABANDONED 3
 
 struct uio_shared *uio_shared;
+static int uio_shared_fd;
 
 static struct uio_child {
 	pid_t pid;          /* 0: none */
 	bool ended;
-	bool is_primary;    /* shares no memory with this process */
 	bool show_log;      /* the case failed because of this process */
 	int end;            /* exit code, or negative signal number */
 	int opens;          /* inotify watch of /dev/uioX */
@@ -67,24 +70,33 @@ static struct uio_child {
 	FILE *log;          /* stdout and stderr */
 } uio_children[UIO_SLOTS];
 
+static bool
+uio_shared_map(void)
+{
+	void *addr = mmap(NULL, sizeof(*uio_shared), PROT_READ | PROT_WRITE, MAP_SHARED,
+			uio_shared_fd, 0);
+
+	uio_shared = addr != MAP_FAILED ? addr : NULL;
+	return uio_shared != NULL;
+}
+
 bool
 uio_shared_reserve(void)
 {
-	const struct rte_memzone *mz = rte_memzone_lookup(UIO_SHARED_MZ);
-
-	if (mz == NULL)
-		mz = rte_memzone_reserve(UIO_SHARED_MZ, sizeof(*uio_shared), SOCKET_ID_ANY, 0);
-	uio_shared = mz != NULL ? mz->addr : NULL;
-
-	return uio_expect(mz != NULL, "a memzone for " UIO_SHARED_MZ ", got %s",
-			rte_strerror(rte_errno));
+	uio_shared_fd = memfd_create("pci_uio_secondary", 0);
+	return uio_expect(uio_shared_fd >= 0 &&
+			ftruncate(uio_shared_fd, sizeof(*uio_shared)) == 0 && uio_shared_map(),
+			"memory to share with secondaries, got %s", strerror(errno));
 }
 
 void
 uio_shared_free(void)
 {
-	rte_memzone_free(rte_memzone_lookup(UIO_SHARED_MZ));
+	if (uio_shared == NULL)
+		return;
+	munmap(uio_shared, sizeof(*uio_shared));
 	uio_shared = NULL;
+	close(uio_shared_fd);
 }
 
 /*
@@ -98,9 +110,12 @@ uio_run_again(char *const argv[], const char *role, int output)
 	const pid_t pid = fork();
 	struct dirent *entry;
 	DIR *dir;
+	int fd;
 
 	if (pid != 0)
 		return pid;
+	/* If this process is killed, nothing may go on to use the device. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	dup2(output, STDOUT_FILENO);
 	dup2(output, STDERR_FILENO);
 	/*
@@ -109,8 +124,9 @@ uio_run_again(char *const argv[], const char *role, int output)
 	 */
 	dir = opendir("/proc/self/fd");
 	while (dir != NULL && (entry = readdir(dir)) != NULL) {
-		if (atoi(entry->d_name) > STDERR_FILENO)
-			fcntl(atoi(entry->d_name), F_SETFD, FD_CLOEXEC);
+		fd = atoi(entry->d_name);
+		if (fd > STDERR_FILENO && fd != uio_shared_fd)
+			fcntl(fd, F_SETFD, FD_CLOEXEC);
 	}
 	setrlimit(RLIMIT_CORE, &no_core);
 	setenv(RECURSIVE_ENV_VAR, UIO_RECURSIVE_ACTION, 1);
@@ -162,15 +178,16 @@ uio_spawn(struct uio_dev *dev, unsigned int slot, const char *role,
 	static const struct uio_spawn_args none;
 	const struct uio_spawn_args *a = args != NULL ? args : &none;
 	struct uio_child *child = &uio_children[slot];
-	const char *prefix = strrchr(rte_eal_get_runtime_dir(), '/') + 1;
+	const char *primary = uio_find_role(role)->primary;
+	const char *prefix = a->prefix != NULL ? a->prefix :
+		strrchr(rte_eal_get_runtime_dir(), '/') + 1;
 	/* Another CPU than this thread's, if there is one. */
 	const unsigned int lcore = rte_get_next_lcore(-1, 1, 0);
 	char prefix_arg[PATH_MAX], cpu[16], env[128];
 	const char *argv[32] = {
-		prgname, a->prefix != NULL && !a->secondary ? "--proc-type=primary" :
-			"--proc-type=secondary",
-		prefix_arg, "--iova-mode=pa", "--no-telemetry", "-l", cpu,
-		"-a", a->allow != NULL ? a->allow : dev->name,
+		prgname, primary != NULL ? "--proc-type=primary" : "--proc-type=secondary",
+		primary != NULL ? primary : prefix_arg, "--iova-mode=pa", "--no-telemetry",
+		"-l", cpu, "-a", a->allow != NULL ? a->allow : dev->name,
 	};
 	size_t nb = 9;
 
@@ -179,17 +196,15 @@ uio_spawn(struct uio_dev *dev, unsigned int slot, const char *role,
 	if (a->option != NULL)
 		argv[nb++] = a->option;
 	uio_add_plugins(argv, nb, RTE_DIM(argv) - 1);
-	snprintf(prefix_arg, sizeof(prefix_arg), "--file-prefix=%s",
-			a->prefix != NULL ? a->prefix : prefix);
+	snprintf(prefix_arg, sizeof(prefix_arg), "--file-prefix=%s", prefix);
 	snprintf(cpu, sizeof(cpu), "%d",
 			rte_lcore_to_cpu_id(lcore < RTE_MAX_LCORE ? (int)lcore : -1));
-	snprintf(env, sizeof(env), "%s,%u,%s,%d", role, slot, dev->name, getpid());
+	snprintf(env, sizeof(env), "%s,%u,%s,%d", role, slot, dev->name, uio_shared_fd);
 
 	memset(&uio_shared->peers[slot], 0, sizeof(uio_shared->peers[slot]));
 	uio_shared->peers[slot].arg = a->arg;
 	uio_forget(slot);
 	strlcpy(child->role, role, sizeof(child->role));
-	child->is_primary = a->prefix != NULL;
 	child->log = tmpfile();
 	/* Appended to, wherever this process reads: they share the position. */
 	if (!uio_expect(child->log != NULL && fcntl(fileno(child->log), F_SETFL, O_APPEND) == 0,
@@ -281,7 +296,9 @@ uio_wait_state(unsigned int slot, enum uio_state wanted)
 	} while (now < UIO_STATE_DONE && !last && uio_pause(deadline));
 
 	snprintf(expected, sizeof(expected), "be %s", names[wanted]);
-	return uio_process_failed(slot, expected, names[now]);
+	/* The role may have said why it ended. */
+	return uio_process_failed(slot, expected, last && peer->what[0] != '\0' ? peer->what :
+			names[now]);
 }
 
 bool
@@ -347,9 +364,21 @@ uio_end(unsigned int slot, int end)
 }
 
 bool
-uio_run_secondary(struct uio_dev *dev, const char *role)
+uio_run_secondary(struct uio_dev *dev, unsigned int slot, const char *role)
 {
-	return uio_start(dev, 0, role, NULL, UIO_STATE_DONE) && uio_end(0, 0);
+	return uio_start(dev, slot, role, NULL, UIO_STATE_DONE) && uio_end(slot, 0);
+}
+
+bool
+uio_expect_nothing_left(unsigned int slot)
+{
+	const struct uio_peer *peer = &uio_shared->peers[slot];
+
+	uio_expect(peer->uio_fds == 0, "no fd on /dev/uio*, got %s", peer->what);
+	return uio_expect(peer->device_fds == 0 && peer->device_maps == 0 && peer->device_bars == 0,
+			"no fd, no mapping, no BAR address of the device, got %d fds, %d "
+			"mappings, %d addresses", peer->device_fds, peer->device_maps,
+			peer->device_bars);
 }
 
 bool
@@ -363,44 +392,28 @@ uio_expect_no_open(unsigned int slot)
 			len < 0 ? "no watch" : "at least one");
 }
 
-static bool
-uio_output_has(unsigned int slot, const char *first, const char *second, const char *third)
-{
-	char line[256];
-
-	rewind(uio_children[slot].log);
-	while (fgets(line, sizeof(line), uio_children[slot].log) != NULL) {
-		if (strstr(line, first) != NULL && strstr(line, second) != NULL &&
-				strstr(line, third) != NULL)
-			return true;
-	}
-	return false;
-}
-
 bool
-uio_expect_output(unsigned int slot, const char *first, const char *second, const char *third)
-{
-	if (!uio_ok() || uio_output_has(slot, first, second, third))
-		return uio_ok();
-	uio_children[slot].show_log = true;
-	return uio_expect(false, "%s, got no line with it, %s and %s", first, second, third);
-}
-
-bool
-uio_wait_output(unsigned int slot, const char *text)
+uio_expect_output(unsigned int slot, const char *pattern)
 {
 	const uint64_t deadline = uio_deadline(UIO_SPAWN_TIMEOUT_MS);
-	bool last, found;
+	struct uio_child *child = &uio_children[slot];
+	char line[256];
+	bool last;
 
 	if (!uio_ok())
 		return false;
 	do {
 		/* Before the output: a line may come just before the end. */
 		last = uio_has_ended(slot);
-		found = text != NULL && uio_output_has(slot, text, "", "");
-	} while (!found && !last && uio_pause(deadline));
+		rewind(child->log);
+		while (fgets(line, sizeof(line), child->log) != NULL) {
+			if (fnmatch(pattern, line, 0) == 0)
+				return true;
+		}
+	} while (!last && uio_pause(deadline));
 
-	return found;
+	child->show_log = true;
+	return uio_expect(false, "%s to be printed, got no such line", pattern);
 }
 
 void
@@ -421,8 +434,7 @@ uio_reap(void)
 		 * Let it end by itself if it can: a secondary that is killed may hold a lock in
 		 * shared memory, which would block this process and all that come later.
 		 */
-		while (child->pid != 0 && !child->is_primary && !uio_has_ended(slot) &&
-				!nvme_expired(deadline))
+		while (child->pid != 0 && !uio_has_ended(slot) && !nvme_expired(deadline))
 			uio_pause(deadline);
 		uio_kill(slot, SIGKILL);
 		/* SIGKILL ends it for sure: this wait is short. */
@@ -446,13 +458,6 @@ static struct uio_peer *uio_peer;
 static const struct uio_role *uio_role;
 static char uio_device_name[PCI_PRI_STR_SIZE + 1];
 static struct rte_pci_device *uio_attached;
-static pid_t uio_parent;
-
-bool
-uio_is_orphan(void)
-{
-	return getppid() != uio_parent;
-}
 
 void
 uio_set_state(enum uio_state state)
@@ -462,26 +467,22 @@ uio_set_state(enum uio_state state)
 	uio_peer->state = state;
 }
 
-/* Find what the environment says that this process is: "role,slot,device,parent". */
+/* Find what the environment says that this process is. */
 static bool
 uio_find_role_and_peer(void)
 {
-	const struct rte_memzone *mz = rte_memzone_lookup(UIO_SHARED_MZ);
 	const char *text = getenv(UIO_ENV_ROLE);
 	unsigned int slot = UIO_SLOTS;
 	char name[32];
 
-	if (sscanf(text, "%31[^,],%u,%17[^,],%d", name, &slot, uio_device_name, &uio_parent) == 4)
+	if (sscanf(text, "%31[^,],%u,%17[^,],%d", name, &slot, uio_device_name,
+			&uio_shared_fd) == 4)
 		uio_role = uio_find_role(name);
-	if (uio_role == NULL || slot >= UIO_SLOTS || (mz == NULL && uio_role->program == NULL)) {
-		printf(UIO_ENV_ROLE "=%s is not \"role,slot,device,parent\", or there is no "
-				"memzone " UIO_SHARED_MZ "\n", text);
+	if (uio_role == NULL || slot >= UIO_SLOTS || !uio_shared_map()) {
+		printf(UIO_ENV_ROLE "=%s is not \"role,slot,device,shared memory\"\n", text);
 		return false;
 	}
-	if (uio_role->program == NULL) {
-		uio_shared = mz->addr;
-		uio_peer = &uio_shared->peers[slot];
-	}
+	uio_peer = &uio_shared->peers[slot];
 	return true;
 }
 
@@ -517,17 +518,18 @@ static void
 uio_report_resources(void)
 {
 	const struct rte_pci_device *pci = uio_find_pci(uio_device_name);
-	char part[64];
+	char part[32], file[40];
 	int ms = 0;
 
 	snprintf(part, sizeof(part), "/%s/", uio_device_name);
+	snprintf(file, sizeof(file), "*%s*", part);
 	uio_peer->device_maps = uio_count_maps(part);
 	uio_peer->device_bars = pci != NULL ? uio_count_bars(pci) : 0;
 	/* After a detach, EAL closes files of the primary that arrive late. */
 	do {
-		uio_peer->uio_fds = uio_count_fds("/dev/uio", uio_peer->what,
+		uio_peer->uio_fds = uio_count_fds("self", "/dev/uio*", uio_peer->what,
 				sizeof(uio_peer->what));
-		uio_peer->device_fds = uio_count_fds(part, NULL, 0);
+		uio_peer->device_fds = uio_count_fds("self", file, NULL, 0);
 		rte_delay_us_sleep(1000);
 	} while (uio_peer->uio_fds > 0 && uio_peer->device_bars == 0 && ms++ < 1000);
 }
@@ -538,12 +540,16 @@ uio_attach(void)
 	const uint64_t start = rte_get_timer_cycles();
 	int ret = 0;
 
-	if (uio_role->attach != UIO_ATTACH_INIT) {
+	if (uio_role->attach == UIO_ATTACH_NONE)
+		return 0;
+	if (uio_role->attach != UIO_ATTACH_INIT)
 		uio_driver_register(uio_accept, !uio_role->leave_unmapped);
-		if (uio_role->attach == UIO_ATTACH_HOTPLUG)
-			ret = rte_eal_hotplug_add("pci", uio_device_name, "");
-		else
-			rte_bus_probe();
+	if (uio_role->attach == UIO_ATTACH_HOTPLUG)
+		ret = rte_eal_hotplug_add("pci", uio_device_name, "");
+	if (uio_role->attach == UIO_ATTACH_PROBE) {
+		rte_errno = 0;
+		rte_bus_probe();
+		uio_peer->probe_errno = rte_errno;
 	}
 	uio_peer->attach_us = (rte_get_timer_cycles() - start) * 1000000 / rte_get_timer_hz();
 	uio_report_resources();
@@ -551,20 +557,16 @@ uio_attach(void)
 	return ret;
 }
 
-/* Wait until the primary says that this process may end. */
-static bool
-uio_wait_primary(void)
+bool
+uio_wait_primary(const volatile uint32_t *flag)
 {
 	const uint64_t deadline = uio_deadline(UIO_ABANDONED_MS);
 
-	while (uio_peer->finish == 0) {
-		if (uio_is_orphan() || nvme_expired(deadline)) {
-			printf("timed out waiting for the primary\n");
-			return false;
-		}
-		rte_delay_us_sleep(UIO_POLL_PRIMARY_US);
-	}
-	return true;
+	while (*flag == 0 && uio_peer->finish == 0 && !nvme_expired(deadline))
+		rte_delay_us_sleep(flag == &uio_peer->finish ? UIO_POLL_FINISH_US :
+				UIO_POLL_STEP_US);
+
+	return *flag != 0;
 }
 
 int
@@ -572,10 +574,7 @@ uio_role_main(void)
 {
 	if (uio_peer == NULL && !uio_find_role_and_peer())
 		return UIO_EXIT_FAILED;
-	if (uio_role->program != NULL)
-		return uio_role->program(uio_role->name, uio_device_name);
-
-	if (uio_role->before != NULL && uio_role->before(uio_peer) != 0)
+	if (uio_role->before != NULL && uio_role->before(uio_peer, uio_device_name) != 0)
 		return UIO_EXIT_FAILED;
 	if (uio_attached == NULL)
 		uio_set_state(UIO_STATE_STARTED);
@@ -588,8 +587,10 @@ uio_role_main(void)
 	}
 	uio_set_state(uio_attached != NULL ? UIO_STATE_DONE : UIO_STATE_NOT_ATTACHED);
 
-	if (!uio_wait_primary())
+	if (!uio_wait_primary(&uio_peer->finish)) {
+		printf("timed out waiting for the primary\n");
 		return UIO_EXIT_ABANDONED;
+	}
 	if (uio_role->end != NULL)
 		uio_role->end(EXIT_SUCCESS);
 	return EXIT_SUCCESS;

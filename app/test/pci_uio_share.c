@@ -7,44 +7,35 @@
  * then: it starts another primary, and two secondaries of that one.
  */
 
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
-#include <rte_cycles.h>
 #include <rte_eal.h>
+#include <rte_string_fns.h>
 
 #include "test.h"
 #include "pci_uio_claim.h"
 
 #define SHARE_PREFIX "pci_uio_share"
-/* Reads of a secondary between two lines of its output. */
-#define SHARE_READS 20
-/* Time for the files of the primary to arrive. */
-#define SHARE_WAIT_MS 2000
-
-/* Lines of output. */
-#define SHARE_READS_ON "the secondary reads, "
-#define SHARE_DETACHED "the primary has detached"
+/* Time for the files of the primary to arrive, and for a detach. */
+#define SHARE_WAIT_MS 10000
 
 /* Slots. The other primary, its secondaries, and one more primary. */
 enum { SHARE_PRIMARY, SHARE_FIRST, SHARE_LAST, SHARE_NEXT };
 
-/* In the other primary: make the device and a queue pair for each secondary ready. */
+/* In the other primary. */
+
+/* Make the device and a queue pair for each secondary ready. */
 static int
-share_bring_up(struct rte_pci_device *pci)
+role_share(struct uio_peer *peer, struct rte_pci_device *pci)
 {
 	static struct nvme_ctrl ctrl;
 	struct nvme_qpair qp;
 	uint16_t qid;
 	int ret;
 
-	if (!uio_shared_reserve())
-		return -1;
 	ret = nvme_ctrl_init(&ctrl, pci->name, pci->mem_resource[0].addr, uio_settings.time_scale);
 	if (ret == 0)
 		ret = nvme_bring_up(&ctrl);
@@ -52,148 +43,102 @@ share_bring_up(struct rte_pci_device *pci)
 		ret = nvme_qpair_create(&ctrl, &qp, qid);
 	/* The data that the secondaries must read, too. */
 	if (ret == 0)
-		ret = nvme_read(&ctrl, &qp, 0, UIO_BUF_EXPECTED);
+		ret = nvme_read(&ctrl, &qp, 0, UIO_BUF_EXPECTED + UIO_PLACE_FIXED);
 	uio_shared->nsid = ctrl.nsid;
 	uio_shared->block_size = ctrl.block_size;
+	uio_shared->lba = 0;
 	if (ret != 0)
-		second_print(ctrl.error);
+		strlcpy(peer->what, ctrl.error, sizeof(peer->what));
 	return ret;
 }
 
+/* As a primary of an older DPDK, which does not know of the request of a secondary. */
 static int
-share_primary_main(const char *role, const char *device)
+role_share_old(struct uio_peer *peer, struct rte_pci_device *pci)
 {
-	const struct rlimit no_core = { 0, 0 };
-	struct rte_pci_device *pci = second_attach(device);
+	rte_mp_action_unregister("bus_pci_uio_share");
+	return role_share(peer, pci);
+}
 
-	if (pci == NULL || share_bring_up(pci) != 0)
-		return SECOND_FAILED;
-	if (strcmp(role, "share_old") == 0)
-		rte_mp_action_unregister("bus_pci_uio_share");
-	if (second_wait_start() != 0)
-		return SECOND_FAILED;
-	if (strcmp(role, "share_exit") == 0)
-		exit(0);
-	if (strcmp(role, "share_abort") == 0) {
-		setrlimit(RLIMIT_CORE, &no_core);
-		abort();
-	}
-	if (strcmp(role, "share_detach") == 0) {
-		rte_pci_unmap_device(pci);
-		/* The secondaries have the lock now. */
-		if (rte_pci_map_device(pci) == 0)
-			return SECOND_FAILED;
-		second_print(SHARE_DETACHED);
-		second_stay();
-	}
+static int
+role_share_detach(struct uio_peer *peer, struct rte_pci_device *pci)
+{
+	int ret = role_share(peer, pci);
+
+	if (ret != 0)
+		return ret;
+	uio_set_state(UIO_STATE_DONE);
+	if (!uio_wait_primary(&peer->step))
+		return -1;
+	rte_pci_unmap_device(pci);
+	/* The secondaries have the lock now. */
+	peer->result[0] = rte_pci_map_device(pci) == 0 ? -1 : 1;
+
 	return 0;
 }
 
-/* In a secondary of it. */
-
-static volatile sig_atomic_t share_asked, share_stop;
-
 static void
-share_on_signal(int sig)
+role_abort(int status __rte_unused)
 {
-	if (sig == SIGUSR1)
-		share_asked++;
-	else
-		share_stop = 1;
+	abort();
 }
 
-/* Read and check the data until SIGUSR2. Say so at the start, and after each SIGUSR1. */
-static int
-share_secondary_main(const char *role, const char *device)
-{
-	const uint16_t qid = strcmp(role, "share_first") == 0 ? UIO_QID_A : UIO_QID_B;
-	struct rte_pci_device *pci = second_attach(device);
-	struct nvme_ctrl ctrl;
-	struct nvme_qpair qp;
-	uint32_t reads;
-	int ms, ret, said = 0;
-	char line[32];
-
-	if (pci == NULL || !uio_shared_reserve())
-		return SECOND_FAILED;
-	signal(SIGUSR1, share_on_signal);
-	signal(SIGUSR2, share_on_signal);
-	for (ms = 0; ms < SHARE_WAIT_MS && uio_count_fds("/dev/uio", NULL, 0) == 0; ms++)
-		rte_delay_us_sleep(1000);
-	ret = nvme_ctrl_init(&ctrl, pci->name, pci->mem_resource[0].addr, uio_settings.time_scale);
-	ctrl.nsid = uio_shared->nsid;
-	ctrl.block_size = uio_shared->block_size;
-	if (ret == 0)
-		ret = nvme_qpair_init(&ctrl, &qp, qid);
-	for (reads = 1; ret == 0 && !share_stop && !uio_is_orphan(); reads++) {
-		ret = nvme_read_expected(&ctrl, &qp, 0, UIO_BUF_SECONDARY + qid, UIO_BUF_EXPECTED);
-		if (ret == 0 && reads % SHARE_READS == 0 && said <= share_asked) {
-			snprintf(line, sizeof(line), SHARE_READS_ON "%d", said++);
-			second_print(line);
-		}
-	}
-	if (ret != 0)
-		second_print(ctrl.error);
-	return ret == 0 ? 0 : SECOND_FAILED;
-}
+#define SHARE(id) .name = id, .primary = "--file-prefix=" SHARE_PREFIX
 
 static const struct uio_role uio_share_roles[] = {
-	{ .name = "share_return", .program = share_primary_main },
-	{ .name = "share_exit", .program = share_primary_main },
-	{ .name = "share_abort", .program = share_primary_main },
-	{ .name = "share_detach", .program = share_primary_main },
-	{ .name = "share_old", .program = share_primary_main },
-	{ .name = "share_first", .program = share_secondary_main },
-	{ .name = "share_last", .program = share_secondary_main },
+	{ SHARE("share_return"), .work = role_share },
+	{ SHARE("share_exit"), .work = role_share, .end = exit },
+	{ SHARE("share_abort"), .work = role_share, .end = role_abort },
+	{ SHARE("share_detach"), .work = role_share_detach },
+	{ SHARE("share_old"), .work = role_share_old },
 };
 UIO_REGISTER_ROLES(uio_share_roles)
 
 /* In the process that runs the cases. */
 
-/* Wait for a line of output. */
-static void
-expect_output(unsigned int slot, const char *text)
-{
-	uio_wait_output(slot, text);
-	uio_expect_output(slot, text, "", "");
-}
-
-static void
-expect_reads(unsigned int slot)
-{
-	uio_kill(slot, SIGUSR1);
-	expect_output(slot, SHARE_READS_ON "1");
-}
-
-static void
-expect_bus_master(struct uio_dev *dev, bool set, const char *when)
-{
-	const int command = uio_command_sysfs(dev->name);
-
-	uio_expect(command >= 0 && !(command & RTE_PCI_COMMAND_MASTER) == !set,
-			"bus master %s %s, got COMMAND 0x%04x", set ? "set" : "clear", when,
-			command);
-}
-
 static void
 start_primary(struct uio_dev *dev, const char *role)
 {
-	const struct uio_spawn_args args = { .prefix = SHARE_PREFIX };
-
 	uio_unmap(dev);
-	uio_spawn(dev, SHARE_PRIMARY, role, &args);
-	expect_output(SHARE_PRIMARY, SECOND_IS_READY);
+	uio_start(dev, SHARE_PRIMARY, role, NULL, UIO_STATE_DONE);
 }
 
+/* A secondary of it, which reads. */
 static void
 start_secondary(struct uio_dev *dev, unsigned int slot)
 {
 	const struct uio_spawn_args args = {
-		.prefix = SHARE_PREFIX, .secondary = true, .option = "--log-level=*:info",
+		.prefix = SHARE_PREFIX, .option = "--log-level=*:info",
+		.arg = slot == SHARE_FIRST ? UIO_QID_A : UIO_QID_B,
 	};
 
-	uio_spawn(dev, slot, slot == SHARE_FIRST ? "share_first" : "share_last", &args);
-	expect_output(slot, SHARE_READS_ON "0");
+	uio_start(dev, slot, "reads", &args, UIO_STATE_DONE);
+}
+
+/* The files of the primary arrive some time after the attach. */
+static void
+wait_files(unsigned int slot)
+{
+	const uint64_t deadline = uio_deadline(SHARE_WAIT_MS);
+	char process[16];
+
+	snprintf(process, sizeof(process), "%d", uio_pid(slot));
+	while (uio_count_fds(process, "/dev/uio*", NULL, 0) == 0 && uio_pause(deadline))
+		;
+}
+
+/* The primary keeps running. */
+static void
+detach_primary(void)
+{
+	struct uio_peer *peer = &uio_shared->peers[SHARE_PRIMARY];
+	const uint64_t deadline = uio_deadline(SHARE_WAIT_MS);
+
+	peer->step = 1;
+	while (peer->result[0] == 0 && uio_pause(deadline))
+		;
+	uio_expect(peer->result[0] > 0, "the primary to detach, and not to attach again beside its "
+			"secondaries, got %s", peer->result[0] < 0 ? "an attach" : "no detach");
 }
 
 /* The last secondary that has the device ends: the kernel closes the device then. */
@@ -202,11 +147,11 @@ end_last(struct uio_dev *dev)
 {
 	uio_kill(SHARE_LAST, SIGKILL);
 	uio_wait_end(SHARE_LAST, -SIGKILL);
-	expect_bus_master(dev, false, "after the last secondary");
-	claim_expect_success(dev, SHARE_NEXT);
+	uio_expect_bus_master(dev, false, "after the last secondary");
+	uio_run_secondary(dev, SHARE_NEXT, "second_primary");
 }
 
-/* The primary of a row gets a signal, and ends as its role does then. */
+/* The primary of a row ends, or detaches. */
 static void
 case_share_end(struct uio_dev *dev)
 {
@@ -215,74 +160,68 @@ case_share_end(struct uio_dev *dev)
 	start_primary(dev, c->role);
 	start_secondary(dev, SHARE_FIRST);
 	start_secondary(dev, SHARE_LAST);
-	uio_kill(SHARE_PRIMARY, c->args.arg);
+	wait_files(SHARE_FIRST);
+	wait_files(SHARE_LAST);
+	if (c->flags & UIO_CASE_KILL)
+		uio_kill(SHARE_PRIMARY, -c->end);
 	if (strcmp(c->role, "share_detach") == 0)
-		expect_output(SHARE_PRIMARY, SHARE_DETACHED);
+		detach_primary();
 	else
-		uio_wait_end(SHARE_PRIMARY, c->end);
-	expect_bus_master(dev, true, "after the primary");
-	expect_reads(SHARE_FIRST);
+		uio_end(SHARE_PRIMARY, c->end);
+	uio_expect_bus_master(dev, true, "after the primary");
+	uio_expect_reads(SHARE_FIRST);
 	claim_expect_refused(dev, SHARE_NEXT, uio_pid(SHARE_FIRST));
 
-	uio_kill(SHARE_FIRST, SIGUSR2);
-	uio_wait_end(SHARE_FIRST, 0);
-	expect_bus_master(dev, true, "after the first secondary");
-	expect_reads(SHARE_LAST);
+	uio_end(SHARE_FIRST, 0);
+	uio_expect_bus_master(dev, true, "after the first secondary");
+	uio_expect_reads(SHARE_LAST);
 	end_last(dev);
 }
 
-/* A primary that does not answer: the secondary attaches and reads, and says so later. */
+/*
+ * A primary that does not answer, as it is stopped or old: the secondary attaches and reads, and
+ * says so later.
+ */
 static void
-without_answer(struct uio_dev *dev, const char *role, bool stop)
+case_share_no_answer(struct uio_dev *dev)
 {
+	const char *role = uio_current->role;
+
 	start_primary(dev, role);
-	if (stop)
+	if (strcmp(role, "share_old") != 0)
 		uio_kill(SHARE_PRIMARY, SIGSTOP);
 	start_secondary(dev, SHARE_LAST);
-	expect_output(SHARE_LAST, "shares no open UIO device");
+	uio_expect_output(SHARE_LAST, "*shares no open UIO device*");
 	/* The primary gets the request now, and its reply is too late. */
 	uio_kill(SHARE_PRIMARY, SIGCONT);
-	expect_reads(SHARE_LAST);
+	uio_expect_reads(SHARE_LAST);
 	/* It has no file of the primary, so it could not read on. */
 	uio_kill(SHARE_LAST, SIGSTOP);
-	uio_kill(SHARE_PRIMARY, SIGUSR1);
-	uio_wait_end(SHARE_PRIMARY, 0);
-	expect_bus_master(dev, false, "after the primary");
+	uio_end(SHARE_PRIMARY, 0);
+	uio_expect_bus_master(dev, false, "after the primary");
 	end_last(dev);
-}
-
-static void
-case_share_old(struct uio_dev *dev)
-{
-	without_answer(dev, "share_old", false);
-}
-
-static void
-case_share_stopped(struct uio_dev *dev)
-{
-	without_answer(dev, "share_return", true);
 }
 
 #define READ_ON "secondaries read on after their primary "
-#define SHARE_END(sig) .run = case_share_end, .queues = UIO_QID_B, .args.arg = sig, \
-		.flags = UIO_CASE_NVME | UIO_CASE_EXIT
+#define SHARE_END(more) .run = case_share_end, .queues = UIO_QID_B, \
+	.flags = UIO_CASE_NVME | UIO_CASE_EXIT | (more)
 
 static const struct uio_case uio_share_cases[] = {
-	{ .name = "share_return", SHARE_END(SIGUSR1), .role = "share_return",
+	{ .name = "share_return", SHARE_END(0), .role = "share_return",
 		.claim = READ_ON "returns from main" },
-	{ .name = "share_exit", SHARE_END(SIGUSR1), .role = "share_exit",
+	{ .name = "share_exit", SHARE_END(0), .role = "share_exit",
 		.claim = READ_ON "exits without rte_eal_cleanup" },
-	{ .name = "share_abort", SHARE_END(SIGUSR1), .role = "share_abort", .end = -SIGABRT,
+	{ .name = "share_abort", SHARE_END(0), .role = "share_abort", .end = -SIGABRT,
 		.claim = READ_ON "aborts" },
-	{ .name = "share_killed", SHARE_END(SIGKILL), .role = "share_return", .end = -SIGKILL,
-		.claim = READ_ON "is killed" },
-	{ .name = "share_detach", SHARE_END(SIGUSR1), .role = "share_detach",
+	{ .name = "share_killed", SHARE_END(UIO_CASE_KILL), .role = "share_return",
+		.end = -SIGKILL, .claim = READ_ON "is killed" },
+	{ .name = "share_detach", SHARE_END(0), .role = "share_detach",
 		.claim = READ_ON "detaches the device" },
-	{ .name = "share_old", .flags = UIO_CASE_NVME, .run = case_share_old,
-		.queues = UIO_QID_B,
+	{ .name = "share_old", .flags = UIO_CASE_NVME, .queues = UIO_QID_B,
+		.run = case_share_no_answer, .role = "share_old",
 		.claim = "a secondary works with a primary that does not share its files" },
-	{ .name = "share_stopped", .flags = UIO_CASE_NVME, .run = case_share_stopped,
-		.queues = UIO_QID_B,
+	{ .name = "share_stopped", .flags = UIO_CASE_NVME, .queues = UIO_QID_B,
+		.run = case_share_no_answer, .role = "share_return",
 		.claim = "a secondary attaches and reads while its primary is stopped" },
 };
 UIO_REGISTER_CASES(55, uio_share_cases)

@@ -37,7 +37,7 @@
 
 /** Prefix of the environment variables that the test reads. */
 #define UIO_ENV "PCI_UIO_SECONDARY_"
-/** Set in a secondary: "role,slot,device,parent". */
+/** Set in a secondary: "role,slot,device,shared memory". */
 #define UIO_ENV_ROLE UIO_ENV "ROLE"
 /** Row of do_recursive_call() in test.c. */
 #define UIO_RECURSIVE_ACTION "run_pci_uio_secondary"
@@ -98,11 +98,12 @@ struct uio_peer {
 	int32_t device_fds;        /**< fds on files of the device in sysfs */
 	int32_t device_maps;       /**< mappings of its BARs */
 	int32_t device_bars;       /**< BARs that have an address */
+	int32_t probe_errno;       /**< rte_errno after rte_bus_probe() */
 	char what[256];            /**< first of those fds, or an error of the role */
 	uint64_t view[1024];       /**< of a role that reports more */
 };
 
-/** Shared memory, by its memzone. */
+/** Memory that this process and all that it starts share, those of other primaries as well. */
 struct uio_shared {
 	void *bar_addr;            /**< BAR that a secondary must map at the same address */
 	uint64_t bar_len;
@@ -111,7 +112,6 @@ struct uio_shared {
 	uint64_t lba;              /**< place that they read, UIO_PLACE_FIXED */
 	struct uio_peer peers[UIO_SLOTS];
 };
-#define UIO_SHARED_MZ "pci_uio_secondary"
 extern struct uio_shared *uio_shared;
 
 /** Commands that are always in flight while secondaries attach and end: pci_uio_health.c */
@@ -150,15 +150,14 @@ struct uio_dev {
 struct uio_spawn_args {
 	const char *allow;     /**< device to allow instead */
 	const char *option;    /**< one more EAL option */
-	const char *prefix;    /**< be a primary of this file prefix instead */
-	bool secondary;        /**< be a secondary of that prefix */
+	const char *prefix;    /**< be a secondary of the primary with this file prefix */
 	uint32_t arg;          /**< for the role */
 };
 
 #define UIO_CASE_NVME (1u << 0)    /**< needs a drive with which I/O is possible */
 #define UIO_CASE_EXIT (1u << 1)    /**< shows nothing where the kernel keeps bus master */
 #define UIO_CASE_REPEAT (1u << 2)  /**< takes the longer, the higher uio_settings.repeat is */
-#define UIO_CASE_FAILS (1u << 3)   /**< the attach of the secondary must fail */
+#define UIO_CASE_FAILS (1u << 3)   /**< the secondary must not get the device */
 #define UIO_CASE_KILL (1u << 4)    /**< the secondary gets the signal that ends it */
 #define UIO_CASE_NO_OPEN (1u << 5) /**< nothing may open /dev/uioX while the secondary lives */
 #define UIO_CASE_END (1u << 6)     /**< differs in how a process ends: a drive is enough */
@@ -189,16 +188,18 @@ enum uio_attach {
 	UIO_ATTACH_PROBE = 0, /**< rte_bus_probe() after rte_eal_init() */
 	UIO_ATTACH_INIT,      /**< rte_eal_init(), as with a driver that is linked in */
 	UIO_ATTACH_HOTPLUG,   /**< rte_eal_hotplug_add(), which asks the primary */
+	UIO_ATTACH_NONE,
 };
 
-/** What a secondary does, before, after and instead of attaching. */
+/** What a secondary does before and after attaching. */
 struct uio_role {
 	const char *name;
+	const char *primary;       /**< not a secondary: a primary with this EAL option */
 	enum uio_attach attach;
-	int (*before)(struct uio_peer *peer);
+	/** Sets UIO_STATE_STARTED before it waits for something. */
+	int (*before)(struct uio_peer *peer, const char *device);
 	int (*work)(struct uio_peer *peer, struct rte_pci_device *pci);
 	void (*end)(int status);   /**< instead of a return from main */
-	int (*program)(const char *role, const char *device); /**< instead of all: own primary */
 	bool kill_in_probe;
 	bool leave_unmapped;
 	bool all_devices;          /**< attach every device that is allowed */
@@ -269,22 +270,21 @@ bool uio_wait_end(unsigned int slot, int end);
 /** Let a secondary end, and wait for that. */
 bool uio_end(unsigned int slot, int end);
 /** Start, wait until the role has done its work, let it end with exit code 0. */
-bool uio_run_secondary(struct uio_dev *dev, const char *role);
-/** Fail unless the output of a secondary has a line with all three. */
-bool uio_expect_output(unsigned int slot, const char *first, const char *second,
-		const char *third);
+bool uio_run_secondary(struct uio_dev *dev, unsigned int slot, const char *role);
+/** Fail if a secondary without the device still has an fd, a mapping or an address of it. */
+bool uio_expect_nothing_left(unsigned int slot);
+/** Wait for a line, of an fnmatch(3) pattern, of a secondary; fails if it ends without. */
+bool uio_expect_output(unsigned int slot, const char *pattern);
 
 /* These work with any verdict. */
 
-/** Get the shared memory, in a primary. */
+/** Make the shared memory. */
 bool uio_shared_reserve(void);
 void uio_shared_free(void);
 /** Send a signal to a secondary that has not ended; a signal handler may call this. */
 void uio_kill(unsigned int slot, int sig);
 /** Wait with traffic; false at the deadline, or when a signal asks the test to end. */
 bool uio_pause(uint64_t deadline);
-/** Wait until the output has a text, if any, with traffic; false when the process ends before. */
-bool uio_wait_output(unsigned int slot, const char *text);
 pid_t uio_pid(unsigned int slot);
 /** End the secondaries that still run; print the output of those that failed the case. */
 void uio_reap(void);
@@ -294,8 +294,11 @@ void uio_reap(void);
 int uio_role_main(void);
 /** Set the state, after everything that was written before. */
 void uio_set_state(enum uio_state state);
-/** The process that started this one has ended. */
-bool uio_is_orphan(void);
+/** Wait until the primary sets a flag of this secondary; false if it wants it to end instead. */
+bool uio_wait_primary(const volatile uint32_t *flag);
+
+/** Wait until a secondary in the role "reads" has done some more: pci_uio_traffic.c */
+bool uio_expect_reads(unsigned int slot);
 
 /* What a healthy device is: pci_uio_health.c */
 
@@ -305,6 +308,8 @@ bool uio_ready(struct uio_dev *dev);
 bool uio_check(struct uio_dev *dev);
 /** Bus master set, as seen through sysfs and through the bus. */
 bool uio_check_bus_master(struct uio_dev *dev);
+/** Bus master set or clear, through sysfs: this process need not have the device. */
+bool uio_expect_bus_master(struct uio_dev *dev, bool set, const char *when);
 /** Stop the controller and unmap the device: this process does not have it any more. */
 bool uio_unmap(struct uio_dev *dev);
 /** Fail if @p ret, of a verb of nvme_ctrl.h, is not 0; a recovery follows. */
@@ -353,8 +358,16 @@ void uio_sysfs_path(const char *device, const char *file, char *path, size_t siz
 bool uio_sysfs_read(const char *device, const char *file, char *line, size_t size);
 /** Reset the device through sysfs; -1 when that is not possible. */
 int uio_sysfs_reset(const char *device);
-/** fds of this process on files whose path contains @p part; names the first in @p what. */
-int uio_count_fds(const char *part, char *what, size_t size);
+/**
+ * fds on files.
+ * @param process
+ *   Name in /proc, or a glob(7) pattern.
+ * @param file
+ *   Path, or a pattern in which * also matches a slash.
+ * @param[out] what
+ *   The first of them.
+ */
+int uio_count_fds(const char *process, const char *file, char *what, size_t size);
 /** Mappings of this process of files whose path contains @p part. */
 int uio_count_maps(const char *part);
 /** Memory BARs of the device that have an address in this process. */

@@ -93,7 +93,7 @@ case_event(struct uio_dev *dev)
 			uio_skip("%s raises no event for this", dev->name);
 		uio_expect(false, "an event before a secondary, got none");
 	}
-	uio_run_secondary(dev, "return");
+	uio_run_secondary(dev, 0, "return");
 	if (uio_check_bus_master(dev))
 		uio_expect_io(dev, violate(dev, qid, qp.size, info),
 				"the same event after a secondary");
@@ -110,9 +110,8 @@ start_reader(struct uio_dev *dev, unsigned int slot, struct nvme_qpair *qp, uint
 	return create_queue(dev, qp, qid) && uio_start(dev, slot, "reads", &args, UIO_STATE_DONE);
 }
 
-/* Wait until a secondary has done some more reads. */
-static void
-expect_reads(unsigned int slot)
+bool
+uio_expect_reads(unsigned int slot)
 {
 	const struct uio_peer *peer = &uio_shared->peers[slot];
 	const uint64_t deadline = uio_deadline(UIO_READS_TIMEOUT_MS);
@@ -121,6 +120,7 @@ expect_reads(unsigned int slot)
 	while (uio_ok() && peer->reads - before < UIO_READS)
 		uio_expect(uio_pause(deadline), "the secondary to go on reading, got %u reads, %s",
 				peer->reads - before, peer->what);
+	return uio_ok();
 }
 
 static void
@@ -129,7 +129,7 @@ case_io_secondary(struct uio_dev *dev)
 	struct nvme_qpair qp;
 
 	start_reader(dev, 0, &qp, UIO_QID_A);
-	expect_reads(0);
+	uio_expect_reads(0);
 	uio_end(0, 0);
 	uio_check_bus_master(dev);
 	delete_queue(dev, &qp);
@@ -145,7 +145,7 @@ case_io_killed(struct uio_dev *dev)
 	uio_kill(0, SIGKILL);
 	uio_wait_end(0, -SIGKILL);
 	uio_check_bus_master(dev);
-	expect_reads(1);
+	uio_expect_reads(1);
 	uio_end(1, 0);
 	delete_queue(dev, &a);
 	delete_queue(dev, &b);
@@ -198,7 +198,7 @@ case_traffic_reset(struct uio_dev *dev)
 		/* The secondary goes on with a queue of the same memory. */
 		create_queue(dev, &qp, UIO_QID_A);
 		uio_shared->peers[0].step = 1;
-		expect_reads(0);
+		uio_expect_reads(0);
 		uio_end(0, 0);
 		delete_queue(dev, &qp);
 		if (!uio_check(dev))
@@ -275,7 +275,7 @@ case_intr_primary(struct uio_dev *dev)
 	if (!uio_ok())
 		return;
 	expect_interrupt(dev, "before a secondary");
-	uio_run_secondary(dev, "return");
+	uio_run_secondary(dev, 0, "return");
 	if (uio_check_bus_master(dev))
 		expect_interrupt(dev, "after a secondary");
 
@@ -302,7 +302,7 @@ read_until(struct uio_peer *peer, struct nvme_ctrl *ctrl)
 	struct nvme_qpair qp;
 	int ret = nvme_qpair_init(ctrl, &qp, peer->arg);
 
-	while (ret == 0 && peer->finish == 0 && !uio_is_orphan()) {
+	while (ret == 0 && peer->finish == 0) {
 		ret = nvme_read_expected(ctrl, &qp, uio_shared->lba, UIO_BUF_SECONDARY + qp.qid,
 				UIO_BUF_EXPECTED + UIO_PLACE_FIXED);
 		if (ret == 0 && ++peer->reads == 1)
@@ -316,7 +316,6 @@ read_until(struct uio_peer *peer, struct nvme_ctrl *ctrl)
 static int
 role_reads(struct uio_peer *peer, struct rte_pci_device *pci)
 {
-	const uint64_t deadline = uio_deadline(UIO_READS_TIMEOUT_MS);
 	struct nvme_ctrl ctrl;
 	int ret;
 
@@ -329,9 +328,7 @@ role_reads(struct uio_peer *peer, struct rte_pci_device *pci)
 	/* A reset ends the queue. The primary creates another one, and says so. */
 	while (ret != 0 && ret != -EILSEQ) {
 		peer->result[0]++;
-		while (peer->step == 0 && !nvme_expired(deadline))
-			rte_delay_us_sleep(1000);
-		if (peer->step == 0)
+		if (!uio_wait_primary(&peer->step))
 			break;
 		peer->step = 0;
 		ret = read_until(peer, &ctrl);

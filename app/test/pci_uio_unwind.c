@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -21,7 +22,7 @@
 
 /* Take the address of the primary's BAR, so that the BAR cannot be mapped there. */
 static int
-role_take_bar(struct uio_peer *peer __rte_unused)
+role_take_bar(struct uio_peer *peer __rte_unused, const char *device __rte_unused)
 {
 	void *addr = mmap(uio_shared->bar_addr, uio_shared->bar_len, PROT_READ,
 			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -31,7 +32,7 @@ role_take_bar(struct uio_peer *peer __rte_unused)
 
 /* Hide the files of the device, now that the scan has found it. */
 static int
-role_hide_config(struct uio_peer *peer __rte_unused)
+role_hide_config(struct uio_peer *peer __rte_unused, const char *device __rte_unused)
 {
 	return setenv("SYSFS_PCI_DEVICES", NO_SYSFS, 1);
 }
@@ -57,43 +58,38 @@ UIO_REGISTER_ROLES(uio_unwind_roles)
 
 /* In the primary. */
 
-/* After a role without the device at its end: nothing of the device is left in the secondary. */
-static void
-check_nothing_left(struct uio_dev *dev __rte_unused)
-{
-	const struct uio_peer *peer = &uio_shared->peers[0];
-
-	uio_expect(peer->uio_fds == 0, "no fd on /dev/uio*, got %s", peer->what);
-	uio_expect(peer->device_fds == 0 && peer->device_maps == 0 && peer->device_bars == 0,
-			"no fd, no mapping, no BAR address of the device, got %d fds, %d "
-			"mappings, %d addresses", peer->device_fds, peer->device_maps,
-			peer->device_bars);
-}
-
 /* The message has the device, the operation and the cause. */
 static void
 check_no_config(struct uio_dev *dev)
 {
-	check_nothing_left(dev);
-	uio_expect_output(0, "Cannot open " NO_SYSFS, dev->name, strerror(ENOENT));
+	char pattern[128];
+
+	snprintf(pattern, sizeof(pattern), "*Cannot open " NO_SYSFS "*%s*: %s\n", dev->name,
+			strerror(ENOENT));
+	uio_expect_output(0, pattern);
 }
 
 static void
-check_detach_unmapped(struct uio_dev *dev)
+check_detach(struct uio_dev *dev __rte_unused)
+{
+	uio_expect_nothing_left(0);
+}
+
+static void
+check_detach_unmapped(struct uio_dev *dev __rte_unused)
 {
 	uio_expect(uio_shared->peers[0].result[0] >= 0,
 			"standard input still open, got it closed");
-	check_nothing_left(dev);
+	uio_expect_nothing_left(0);
 }
 
 static const struct uio_case uio_unwind_cases[] = {
 	{ .name = "fd_failed_attach", .role = "bar_taken", .flags = UIO_CASE_FAILS,
-		.check = check_nothing_left,
 		.claim = "a failed attach leaves no fd and no mapping of the device" },
 	{ .name = "fd_no_config", .role = "no_config", .flags = UIO_CASE_FAILS,
 		.check = check_no_config,
 		.claim = "a secondary that cannot open config space says so and cleans up" },
-	{ .name = "fd_detach", .role = "detach", .check = check_nothing_left,
+	{ .name = "fd_detach", .role = "detach", .check = check_detach,
 		.claim = "a local detach leaves no fd and no mapping of the device" },
 	{ .name = "fd_detach_unmapped", .role = "detach_unmapped",
 		.check = check_detach_unmapped,

@@ -40,6 +40,13 @@
 /* A case that takes longer hangs: a secondary that was killed may have held a lock of EAL. */
 #define UIO_WATCHDOG_S 120
 
+/* Elsewhere the bus maps resourceX of an I/O BAR, and of no other BAR. */
+#ifdef RTE_ARCH_X86
+#define UIO_PORT_IS_FILE true
+#else
+#define UIO_PORT_IS_FILE false
+#endif
+
 struct uio_settings uio_settings;
 
 /* A case on a device. */
@@ -52,13 +59,6 @@ struct uio_item {
 static struct uio_item uio_items[(UIO_DEVICES_MAX + 1) * UIO_CASES_MAX];
 static unsigned int uio_items_nb;
 /* That of all, those of the devices, and release; each with room for its cases and an end. */
-/* Elsewhere the bus maps resourceX of an I/O BAR, and of no other BAR. */
-#ifdef RTE_ARCH_X86
-#define UIO_PORT_IS_FILE true
-#else
-#define UIO_PORT_IS_FILE false
-#endif
-
 static union {
 	struct unit_test_suite suite;
 	char room[sizeof(struct unit_test_suite) +
@@ -239,12 +239,12 @@ uio_run_row(struct uio_dev *dev)
 	if (c->flags & UIO_CASE_BESIDE)
 		uio_start(dev, 1, "return", NULL, UIO_STATE_DONE);
 	uio_spawn(dev, 0, c->role, &c->args);
-	if (c->args.prefix == NULL)
-		uio_wait_state(0, c->flags & UIO_CASE_FAILS ? UIO_STATE_NOT_ATTACHED :
-				UIO_STATE_DONE);
+	uio_wait_state(0, c->flags & UIO_CASE_FAILS ? UIO_STATE_NOT_ATTACHED : UIO_STATE_DONE);
 	if (c->flags & UIO_CASE_KILL)
 		uio_kill(0, -c->end);
 	uio_end(0, c->end);
+	if (c->flags & UIO_CASE_FAILS)
+		uio_expect_nothing_left(0);
 	if (c->flags & UIO_CASE_BESIDE) {
 		uio_check_bus_master(dev);
 		uio_end(1, 0);
@@ -448,7 +448,7 @@ uio_print_devices(void)
 					dev->ctrl.block_size, dev->ctrl.io_queues);
 	}
 	dev = uio_devices;
-	if (uio_ready(dev) && uio_run_secondary(dev, "return"))
+	if (uio_ready(dev) && uio_run_secondary(dev, 0, "return"))
 		printf("# base: a secondary %s /dev/uio*; COMMAND after its end: 0x%04x\n",
 				uio_expect_no_open(0) ? "does not open" : "opens",
 				uio_command_sysfs(dev->name));
