@@ -23,8 +23,8 @@ from conftest import write
 
 from uiokit import arch, common, distro
 from uiokit.cli import lab
-from uiokit.lab import (accelerator, elf, guest_files, guest_image, guest_kernel, kernel_image,
-                        protocol, qemu, vm)
+from uiokit.lab import (accelerator, elf, guest_files, guest_image, guest_kernel, guest_python,
+                        kernel_image, protocol, qemu, vm)
 
 RELEASE = "6.1.0-lab"
 AMD64, ARM64 = arch.ALL.values()
@@ -613,6 +613,17 @@ def test_a_second_process_waits_for_busybox_and_says_so(monkeypatch, build, capf
 
 
 # The guest's image
+
+def test_bytecode_stands_in_for_the_source_of_a_module_in_the_guest(tmp_path, monkeypatch):
+    write(tmp_path, {"a.pyc": ""})
+    listed = f"/lib/a.py {tmp_path}/a.pyc\n/lib/b.py {tmp_path}/b.pyc\n/lib/c.so \n"
+    monkeypatch.setattr(guest_python.process, "run",
+                        lambda argv: subprocess.CompletedProcess(argv, 0, listed))
+    assert guest_python.take(("a", "b", "c")) == [
+        (tmp_path / "a.pyc", "/lib/a.pyc"), (pathlib.Path("/lib/b.py"), "/lib/b.py"),
+        (pathlib.Path("/lib/c.so"), "/lib/c.so"),
+        (pathlib.Path(guest_python.PYTHON), guest_python.PYTHON)]
+
 
 def test_the_image_holds_init_tools_and_job(guest):
     image = image_with()

@@ -3,6 +3,7 @@
 
 """The distribution's Python for a guest: the interpreter, and the files that modules load."""
 
+import os
 import pathlib
 
 from .. import process
@@ -11,10 +12,20 @@ PYTHON = "/usr/bin/python3"
 
 
 def take(modules):
-    """(host path, guest path) pairs for vm.Options.take: Python with these modules."""
+    """(host path, guest path) pairs for vm.Options.take: Python with these modules.
+
+    Emulated, a module takes long to compile: if there is bytecode, it stands in for the source.
+    """
     program = f"import {', '.join(modules)}, sys, encodings.ascii\n" \
         "if 'argparse' in sys.modules: sys.modules['argparse'].ArgumentParser().format_help()\n" \
-        "for one in list(sys.modules.values()): print(getattr(one, '__file__', None) or '')"
-    known = process.run([PYTHON, "-I", "-c", program])
-    files = {pathlib.Path(path) for path in known.stdout.split() if path.startswith("/")}
-    return [(pathlib.Path(PYTHON), PYTHON), *((path, str(path)) for path in sorted(files))]
+        "for one in list(sys.modules.values()):\n" \
+        "    if file := getattr(one, '__file__', None):\n" \
+        "        print(file, getattr(one, '__cached__', None) or '')"
+    taken = {PYTHON: pathlib.Path(PYTHON)}
+    for line in process.run([PYTHON, "-I", "-c", program]).stdout.splitlines():
+        source, _, bytecode = line.partition(" ")
+        if os.path.isfile(bytecode):
+            taken[f"{source}c"] = pathlib.Path(bytecode)
+        else:
+            taken[source] = pathlib.Path(source)
+    return [(path, name) for name, path in sorted(taken.items())]
