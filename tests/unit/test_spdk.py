@@ -6,7 +6,6 @@
 import json
 import re
 import subprocess
-import types
 import xml.etree.ElementTree as xml
 
 import pytest
@@ -14,7 +13,6 @@ import pytest
 from uiokit import common
 from uiokit.cli import spdk
 from uiokit.lab import vm
-from uiokit.series import patchset
 
 STEPS = re.findall(r"(?m)^(?:run|start) (\w+)", spdk.SETUP) + [*spdk.BESIDE_STUB] \
     + re.findall(r"(?m)^(?:run|start) (\w+)", spdk.PERFS)
@@ -27,7 +25,8 @@ def output(**different):
     steps.update({
         "doorbell_aers": ("Success: a\nSuccess: b\nSuccess: c\n", 0, "0507"),
         "killed_secondary": ("", 137, "0507"), "killed_primary": (DONE, 139, "0103"),
-        "primary_last": (DONE, 0, "0103"), spdk.LAST: (DONE, 0, "0103"), **different})
+        "primary_last": (DONE, 0, "0103"), "lost_primary": ("", 137, "0507"),
+        spdk.LAST: (DONE, 139, "0103"), **different})
     return "".join(f"# {name}: /spdk/{spdk.BESIDE_STUB.get(name, 'perf')} -t 1\n{text}\n"
                    f"spdk-step {name} {code} 10.00 12.50 {command}\n"
                    for name, (text, code, command) in steps.items())
@@ -72,10 +71,12 @@ def test_all_programs_end_well(run, capsys):
 @pytest.mark.parametrize("step, result, why", [
     ("sgl", ("text", 1, "0507"), "exit code 1"),
     ("killed_primary", ("text", 139, "0103"), "exit code 139"),
+    (spdk.LAST, ("text", 139, "0103"), "exit code 139"),
     ("primary_last", ("No valid NVMe controllers found", 0, "0103"), "did nothing: see its output"),
     ("reset", ("", 0, "0507"), "did nothing: see its output"),
     ("multi_secondary_2", (DONE, 137, "0507"), "killed after 2 s"),
     ("killed_secondary", (DONE, 0, "0507"), "exit code 0"),
+    ("primary_first_secondary", ("", 137, "0103"), "killed after 2 s"),
     ("doorbell_aers", ("Success: a\nFailure: b\nSuccess: c\n", 0, "0507"), "2 of 3 events"),
     ("identify", ("", 139, "0103"),
      "exit code 139, bus mastering is off, and the primary has the device")])
@@ -89,16 +90,6 @@ def test_what_is_wrong_fails(run, step, result, why):
 def test_a_guest_script_that_ends_early_fails(run):
     code, (checks,), _ = run(output().rsplit("\nspdk-step", 1)[0])
     assert code == common.FAILED and [*checks] == ["all steps end"]
-
-
-@pytest.mark.parametrize("patches, code, status", [
-    ([], common.PASSED, "skipped"), (["uio-share"], common.FAILED, "failed")])
-def test_a_secondary_outlives_its_primary_only_with_uio_share(run, monkeypatch, patches, code,
-                                                              status):
-    monkeypatch.setattr(patchset, "read", lambda: [types.SimpleNamespace(name=name)
-                                                   for name in patches])
-    ended, (checks,), _ = run(output(**{spdk.LAST: ("", 137, "0103")}))
-    assert (ended, checks[spdk.LAST][0]) == (code, status)
 
 
 def test_stock_must_lose_bus_mastering(run, tree):
