@@ -15,8 +15,8 @@ from ..lab import qemu, vm
 from ..workload import host
 
 # The rounds of each part: (short, full). The many secondaries of growth take a third of them.
-ROUNDS = {"attach": (1, 60), "instructions": (1, 10), "growth": (1, 30), "iops": (1, 30),
-          "death": (1, 20)}
+ROUNDS = {"attach": (1, 20), "instructions": (1, 5), "growth": (1, 10), "iops": (1, 15),
+          "death": (1, 10)}
 # The guest of each part. The IOMMU is for the second drive of attach, on vfio-pci; the first one,
 # on uio_pci_generic, is passed through. With icount and several processors, Linux does not boot.
 _TWO_DRIVES = {"nvme": 2, "iommu": True, "append": arch.native().iommu_args}
