@@ -171,6 +171,7 @@ def growth(rounds):
                 facts = facts_of(workload.run_secondary(variant, drives=workload.DRIVES[:x]))
                 sample("drives", variant, number, facts["ms"], x)
                 sample("drives-part", variant, number, facts["part_ms"], x)
+                sample("drives-probe", variant, number, facts["probe_ns"] / 1e6, x)
                 sample("drives-memory", variant, number, facts["private_kb"], x)
         progress("drives", number, rounds)
     rounds = max(1, rounds // 3)

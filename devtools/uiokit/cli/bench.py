@@ -20,9 +20,10 @@ ROUNDS = {"attach": (1, 20), "instructions": (1, 5), "growth": (1, 10), "iops": 
 # The guest of each part. The IOMMU is for the second drive of attach, on vfio-pci; the first one,
 # on uio_pci_generic, is passed through. With icount and several processors, Linux does not boot.
 _TWO_DRIVES = {"nvme": 2, "iommu": True, "append": arch.native().iommu_args}
+_COUNTING = {"accel": "icount", "cpus": 1}
 GUESTS = {"attach": _TWO_DRIVES,
-          "instructions": {**_TWO_DRIVES, "accel": "icount", "cpus": 1},
-          "growth": {"nvme": 32, "mem": 1536},
+          "instructions": {**_TWO_DRIVES, **_COUNTING},
+          "growth": {"nvme": 32, "mem": 1536, **_COUNTING},
           "iops": {}, "death": {}}
 TIMEOUT = 3600
 MEASURE = pathlib.Path(report.__file__).with_name("measure.py")

@@ -80,10 +80,11 @@ secondary_left_fds(unsigned int before)
 	return secondary_count_fds() - before;
 }
 
-/* Mark the start of a phase, for the reader of a system call trace. */
+/* Mark the start of a phase, for the reader of a system call trace: by a write of its own. */
 static void
 secondary_phase(const char *phase)
 {
+	fflush(stdout);
 	printf("{\"phase\": \"%s\"}\n", phase);
 	fflush(stdout);
 }
