@@ -111,3 +111,5 @@ def test_without_a_topic_what_needs_it_is_left_out_as_well():
         patch.name for patch in patchset.without(patchset.read(), "uio-claim")}
     assert left_out == {"uio-claim", "test-uio-claim", "uio-share", "test-uio-share",
                         "uio-telemetry"}
+    with pytest.raises(common.Usage, match="no such patch: nope"):
+        patchset.without(patchset.read(), "nope")

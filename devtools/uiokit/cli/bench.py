@@ -78,7 +78,7 @@ def measured(part, folders, rounds):
 def conditions(tree, result, argv):
     """The lines that head the report."""
     return [*common.conditions("devtools/bench", argv),
-            f"guest: Linux {result.kernel}, {result.accel}, 2 processors, "
+            f"guest: Linux {result.kernel}, {result.accel}, "
             f"QEMU {qemu.version(qemu.PROGRAM)}, {tree}"]
 
 

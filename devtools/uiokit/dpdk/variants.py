@@ -64,9 +64,10 @@ class Build:
                         if patch.name not in [there.name for there in carried]]
         self.patched = {PATCHED: self.patches}
         if without:
-            kept = patchset.without(self.patches, without)
+            kept = [patch.name for patch in patchset.without(patchset.read(), without)]
             self.patched[f"without-{without}"] = [
-                patch for patch in self.patches if patch in kept or not patch.touches_library()]
+                patch for patch in self.patches
+                if patch.name in kept or not patch.touches_library()]
         self.diagnosis, self.evidence = dpdk_tree.diagnose(self._read)
 
     def _read(self, name):

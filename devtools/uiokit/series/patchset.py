@@ -122,7 +122,9 @@ def read_for(tree):
 
 def without(series, topic):
     """The patches but the one of a topic and those that need it."""
-    left_out = {topic}
+    left_out = {patch.name for patch in series if patch.name == topic}
+    if not left_out:
+        raise common.Usage(f"no such patch: {topic}; see `series list`")
     for patch in series:
         if left_out.intersection(patch.needs):
             left_out.add(patch.name)

@@ -80,7 +80,7 @@ secondary_left_fds(unsigned int before)
 	return secondary_count_fds() - before;
 }
 
-/* Mark the start of a phase, for the reader of a system call trace: by a write of its own. */
+/* Mark the start of a phase. The reader of a system call trace finds it at the start of a write. */
 static void
 secondary_phase(const char *phase)
 {
