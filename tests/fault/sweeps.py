@@ -68,6 +68,8 @@ class Sweep:
             if not run.passed:
                 raise workload.NoVerdict(f"a secondary under strace failed: {run}")
             both.append(workload.SyscallTrace(text))
+            if both[-1].unsteady():
+                raise workload.NoVerdict(f"calls cannot be numbered: {both[-1].unsteady()}")
         self.check_uninjured("under strace")
         return both
 

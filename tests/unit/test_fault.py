@@ -50,6 +50,17 @@ def test_calls_are_numbered_by_thread_and_sorted_into_phases():
     assert trace.numbers["openat"] == "257"
 
 
+def test_calls_whose_number_depends_on_a_wait_are_named():
+    wait = r"""7 [   1] write(1, "{\"phase\": \"wait\"}\n", 18) = 18
+7 [   0] read(3, "fds", 3) = 3
+7 [ 217] getdents64(3) = 0
+"""
+    after = TRACE.splitlines(keepends=True)[-2:]
+    assert workload.SyscallTrace(TRACE + wait + "".join(after)).unsteady() == set()
+    after.append('7 [   0] read(3, "x", 1) = 1\n')
+    assert workload.SyscallTrace(TRACE + wait + "".join(after)).unsteady() == {"read"}
+
+
 THREADS = """
 import os, threading
 other = threading.Event()

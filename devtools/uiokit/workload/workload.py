@@ -250,6 +250,17 @@ class SyscallTrace:
         """The calls of the main thread in these phases, in order."""
         return [call for call, phase, _ in self.main if phase in phases]
 
+    def unsteady(self):
+        """The names whose numbers differ between runs: calls in a wait that others come after."""
+        waited, names = set(), set()
+        for call, phase, _ in self.main:
+            # The output is written once, however long the wait is.
+            if phase == "wait" and call.name != "write":
+                waited.add(call.name)
+            elif call.name in waited:
+                names.add(call.name)
+        return names
+
 
 SHORT = "inject: short\n"
 
