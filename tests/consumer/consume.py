@@ -55,6 +55,7 @@ def run(program, prefix, scenario, watch=None, take=(), nvme=1):
     env = {"LD_LIBRARY_PATH": str(prefix / "lib")} if program.name.endswith("shared") else {}
     return vm.boot(vm.Options(
         command=["/scenario", "/uio_pair"], env=env, timeout=1200, watch=watch, nvme=nvme,
+        aslr=False, cpus=1,
         take=[(program, "/uio_pair"), (HERE / scenario, "/scenario"), *take]))
 
 

@@ -99,7 +99,7 @@ def safety(program, folder, drives):
     """What is not as it must be after tests/consumer/safety, and the lab's Result."""
     before = [pathlib.Path(drive.name).read_bytes() for drive in drives]
     done = vm.boot(vm.Options(
-        command=["/safety", program], nvme=0, timeout=TIMEOUT,
+        command=["/safety", program], nvme=0, aslr=False, timeout=TIMEOUT,
         take=[(folder, "/dpdk"), (HERE / "safety", "/safety")],
         qemu_args=drive_args([(drive, "", "") for drive in drives])))
     return list(wrong_safety(done, before, drives)), done
@@ -112,7 +112,7 @@ def shapes(program, folder, drives):
                  'exec "$@" -- pci_uio_secondary_autotest', "sh", program, "-l", "0-1",
                  "--iova-mode=pa", "--no-telemetry"],
         env={"PCI_UIO_SECONDARY_CASES": "control,exit_return,traffic_,io_,intr_"},
-        nvme=0, timeout=TIMEOUT, take=[(folder, "/dpdk")],
+        nvme=0, aslr=False, timeout=TIMEOUT, take=[(folder, "/dpdk")],
         qemu_args=drive_args([(drive, *shape[:2]) for drive, shape in zip(drives, SHAPES)])))
     return list(wrong_shapes(done)), done
 

@@ -77,7 +77,7 @@ def run(unpacked, variant):
     path = ":".join(str(folder) for folder in (variant, libraries, drivers) if folder)
     with tempfile.TemporaryDirectory(prefix="uio-network-") as folder:
         done = vm.boot(vm.Options(
-            command=["/forward"], nvme=0, timeout=900, qemu_args=device_args(folder),
+            command=["/forward"], nvme=0, timeout=900, aslr=False, qemu_args=device_args(folder),
             uio=[pci_id for _, pci_id in DEVICES.values()], env={"LD_LIBRARY_PATH": path},
             take=[*take, (HERE / "forward", "/forward")]))
         return done, [sent(pathlib.Path(folder, str(index))) for index in range(len(DEVICES))]

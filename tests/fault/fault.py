@@ -26,7 +26,8 @@ from uiokit.dpdk import source, variants
 from uiokit.lab import trace, vm
 from uiokit.workload import host
 
-SECONDARIES, SECONDARIES_FULL = 192, 10000
+# Short and full form: the secondaries of soak, the primaries that race for a drive.
+SECONDARIES, RACING = (192, 10000), (30, 100)
 HERE = pathlib.Path(__file__).parent
 TIMEOUT = 3 * 3600
 SHOWN = 20
@@ -83,7 +84,8 @@ def sweep(run):
     passed = True
     for variant in reversed(run.folders):
         depth = "full" if run.full else "probe" if run.has_bug(variant) else "short"
-        found = run.found(variant, "sweeps.py", [run.what, depth],
+        # With a processor alone, two guests do not wait for each other on a machine of two.
+        found = run.found(variant, "sweeps.py", [run.what, depth], cpus=1,
                           give=[("/tmp/tries.jsonl", str(run.path(variant, "-tries.jsonl")))])
         counts = found["counts"]
         print(f"{run.what}, {variant}: {counts['tries']} tries in {found['seconds']:.0f} s, "
@@ -101,9 +103,9 @@ def device_faults(run):
         raise common.Skip("this DPDK does not have the bug: it cannot carry the claim")
     passed = True
     for variant in reversed(run.folders):
-        # Each of the 100 primaries in a race has its own memory.
-        result = run.boot(variant, "device_faults.py", [], monitor=True, nvme_unplug=True,
-                          mem=3072, hugepages=384)
+        # Each of the primaries in a race has its own memory.
+        result = run.boot(variant, "device_faults.py", [str(RACING[run.full])], monitor=True,
+                          nvme_unplug=True, mem=3072, hugepages=384)
         path = run.path(variant, ".txt")
         common.replace_file(path, result.stdout + result.stderr)
         wrong = verdict.device_faults(result.stdout, result.code)
@@ -120,8 +122,9 @@ def soak(run):
     if run.has_bug(variant):
         raise common.Skip("stock loses its drives when the first secondary exits")
     watch = run.path(variant, "-bus-master.txt")
-    found = run.found(variant, "soak.py", [str(SECONDARIES_FULL if run.full else SECONDARIES)],
-                      nvme=32, mem=1536, watch=str(watch))
+    # The long form is on random addresses, as on other machines.
+    found = run.found(variant, "soak.py", [str(SECONDARIES[run.full])], nvme=32, mem=1536,
+                      watch=str(watch), aslr=run.full)
     print(f"soak, {variant}: {found['secondaries']} secondaries, 32 at the same time, "
           f"{found['drives']} drives, {found['seconds']:.0f} s, {found['reads']} reads verified\n"
           f"    after the first hundred: {found['first']}\n"
@@ -140,8 +143,9 @@ def main(argv):
         "77 skipped,\n130 interrupted", formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=TESTS)
     parser.add_argument("--full", action="store_true", help="kill: at every system call; error: "
-                        f"every error of every call; soak: {SECONDARIES_FULL} secondaries instead "
-                        f"of {SECONDARIES}")
+                        f"every error of every call; soak: {SECONDARIES[True]} secondaries instead "
+                        f"of {SECONDARIES[False]}; device_faults: {RACING[True]} primaries race "
+                        f"instead of {RACING[False]}")
     arguments.add_dpdk(parser)
     parser.add_argument("--only", choices=(variants.STOCK, variants.PATCHED),
                         help="run only this variant (default: both)")

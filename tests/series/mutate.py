@@ -126,7 +126,7 @@ def main(argv):
     called = parser.parse_args(argv)
     before(patchset.read(), called.topic)
     build = variants.Build(source.get(called.dpdk))
-    options = autotest.Options(all=True, filter=called.cases)
+    options = autotest.Options(all=True, filter=called.cases, aslr=False)
     if not called.list:
         folder, began = build.variants()[variants.PATCHED], time.monotonic()
         _, found = autotest.run(options, folder, build.program())

@@ -93,7 +93,8 @@ def commits(tree, full=False):
         folder = build.lay_out(name)
         for name in cases:
             shutil.copytree(build.root / name, folder / name, symlinks=True)
-    guest = autotest.guest(autotest.Options(all=True, timeout=3000), folder, build.program())
+    options = autotest.Options(all=True, aslr=False, timeout=3000)
+    guest = autotest.guest(options, folder, build.program())
     guest.command = ["sh", "-c", "".join(RUN_COMMIT.format(name=name, cases=chosen)
                                          for name, chosen in cases.items()), "sh", *guest.command]
     with common.step(f"running {autotest.TEST} on {len(cases)} commits"):

@@ -27,6 +27,8 @@ TRACE = r"""
 8 [ 257] openat(AT_FDCWD, "/thread", O_RDONLY <unfinished ...>
 8 <... openat resumed>) = 4
 7 [   1] write(1, "{\"phase\": \"attach\"}\n", 20) = 20
+7 [ 257] openat(AT_FDCWD, "/sys/bus/pci/devices", O_RDONLY) = 3
+7 [ 228] clock_gettime(CLOCK_THREAD_CPUTIME_ID, {tv_sec=0, tv_nsec=1}) = 0
 7 [ 257] openat(AT_FDCWD, "/sys/bus/pci/devices/0000:00:04.0/config", O_RDWR) = 3
 8 [  47] recvmsg(5) = 0
 7 [   0] read(3, "x", 1) = 1
@@ -41,12 +43,14 @@ TRACE = r"""
 def test_calls_are_numbered_by_thread_and_sorted_into_phases():
     trace = workload.SyscallTrace(TRACE)
     assert trace.phases[workload.Call("openat", 1)] == "start"
-    assert trace.phases[workload.Call("openat", 2)] == "attach"
-    assert trace.phases[workload.Call("openat", 3)] == "detached"
+    assert trace.phases[workload.Call("openat", 2)] == "scan"
+    assert trace.phases[workload.Call("openat", 3)] == "attach"
+    assert trace.phases[workload.Call("openat", 4)] == "detached"
     assert trace.phases[workload.Call("openat", 1, thread=1)] == "thread"
     assert trace.phases[workload.Call("recvmsg", 1, thread=1)] == "thread"
     assert workload.Call("recvmsg", 1) not in trace.phases
-    assert [call.name for call in trace.calls_in("attach")] == ["write", "openat", "read"]
+    assert [call.name for call in trace.calls_in("attach")] == \
+        ["clock_gettime", "openat", "read"]
     assert trace.numbers["openat"] == "257"
 
 
@@ -95,22 +99,19 @@ def test_inject_kills_at_a_call_of_the_named_thread(inject, thread, written, cod
 
 def test_the_full_form_fails_each_call_of_an_attach_in_each_way():
     points = sweeps.failures(workload.SyscallTrace(TRACE), "full")
-    assert {call for call, _ in points} == {workload.Call("openat", 2), workload.Call("read", 1)}
+    assert {call for call, _ in points} == {
+        workload.Call("openat", 2), workload.Call("openat", 3), workload.Call("read", 1)}
     assert (workload.Call("read", 1), "short") in points
-    assert (workload.Call("openat", 2), "short") not in points
-    assert len(points) == 2 * len(sweeps.ERRORS) + 1
+    assert (workload.Call("openat", 3), "short") not in points
+    assert len(points) == 3 * len(sweeps.ERRORS) + 1
 
 
-@pytest.mark.parametrize("first", ["openat", "read"])
-def test_the_short_form_fails_each_call_of_an_attach(first):
-    lines = [f'7 [ 0] {name}(3) = 1' for name in (first, "openat", "read", "fstat", "read") * 20]
-    trace = workload.SyscallTrace("\n".join([TRACE.split("7 [ 257] openat(AT_FDCWD, \"/sys")[0],
-                                             *lines]))
-    points = sweeps.failures(trace, "short")
-    assert [call for call in trace.calls_in("attach") if call.name != "write"] == \
-        list(dict.fromkeys(call for call, _ in points))
-    assert {how for _, how in points} == {*sweeps.ERRORS, "short"}
-    assert len(points) < len(sweeps.failures(trace, "full")) / 3.9
+def test_the_short_form_fails_each_call_of_an_attach_but_not_of_the_scan():
+    trace = workload.SyscallTrace(TRACE)
+    full, short = (sweeps.failures(trace, depth) for depth in ("full", "short"))
+    scan = [(workload.Call("openat", 2), error) for error in sweeps.ERRORS]
+    assert [point for point in full if point not in short] == scan
+    assert len(sweeps.failures(trace, "probe")) == 1
 
 
 def test_the_short_form_of_kill_tries_each_call_while_a_secondary_has_the_device():

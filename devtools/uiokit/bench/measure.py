@@ -83,7 +83,8 @@ def attach_ways():
     primary.ask("pause")
     return primary, (
         ("patched", workload.PATCHED, uio, []), ("stock", workload.STOCK, uio, []),
-        (WITHOUT_SHARE, WITHOUT_SHARE, uio, []), ("vfio", workload.PATCHED, vfio, []),
+        (WITHOUT_SHARE, WITHOUT_SHARE, uio, ["--unshared"]),
+        ("vfio", workload.PATCHED, vfio, ["--unshared"]),
         ("none", workload.PATCHED, uio, ["--no-attach"]))
 
 
@@ -95,9 +96,6 @@ def attach_all(rounds, primary, ways, report):
             secondary = workload.Secondary(variant, [*options, "--stay"], [drive])
             if not secondary.wait_for("private_kb"):
                 raise workload.NoVerdict(f"{name}: no attach: {secondary.finish()}")
-            if name in ("vfio", WITHOUT_SHARE):
-                # It would wait some seconds for the primary, which is not measured.
-                secondary.process.kill()
             report(name, number, secondary.finish().facts)
         progress("attach", number, rounds)
 
@@ -125,12 +123,13 @@ def attach(rounds):
     primary, ways = attach_ways()
     attach_all(rounds, primary, ways, report)
     for number in range(min(TRACED, rounds)):
-        for name, variant, drive, _ in ways[:-1]:
+        for name, variant, drive, options in ways[:-1]:
             reset_conditions(primary)
-            run, text = workload.run_traced(variant, "/tmp/trace", drives=[drive])
+            run, text = workload.run_traced(variant, "/tmp/trace", options, drives=[drive])
             sample("attach-fds", name, number, facts_of(run)["fds"])
             calls = [(call, rest) for call, phase, rest in workload.SyscallTrace(text).main
-                     if phase == "attach" and not (call.name == "write" and "attach" in rest)]
+                     if phase in ("scan", "attach")
+                     and not (call.name == "write" and "attach" in rest)]
             # workload_attach() takes the time of its thread before and after it maps the device.
             first, last = (at for at, (_, rest) in enumerate(calls) if "CLOCK_THREAD_CPU" in rest)
             sample("probe-syscalls", name, number, last - first - 1)

@@ -156,7 +156,7 @@ def run(tree, dpdk, programs):
     libraries = [*([f"{dpdk}/lib"] if dpdk else []), f"{tree}/build/lib"]
     options = vm.Options(
         command=["sh", "-c", f"{SETUP}{''.join(steps)}{PERFS}"],
-        env={"LD_LIBRARY_PATH": ":".join(libraries)}, cpus=4, hugepages=512, append="norandmaps",
+        env={"LD_LIBRARY_PATH": ":".join(libraries)}, cpus=4, hugepages=512, aslr=False,
         take=[(GUEST, "/spdk/functions"),
               *((path, f"/spdk/{name}") for name, path in programs.items()),
               *((path, "/usr/lib/ssl/openssl.cnf") for path in [OPENSSL] if path.is_file())])

@@ -48,6 +48,7 @@ class Options:
     accel: str = "auto"
     qemu: str = None
     guest: arch.Arch = dataclasses.field(default_factory=arch.native)
+    aslr: bool = True
     timeout: int = 300
 
 
@@ -136,4 +137,5 @@ def guest(options, folder, program):
                       device=[_OTHER_DEVICE] * options.all + options.device,
                       uio=[_OTHER_ID] * options.all + options.uio, hugepages=64,
                       mem=1536 if options.sanitize else None,
-                      take=[(folder, "/dpdk")], env=env, timeout=options.timeout)
+                      take=[(folder, "/dpdk")], env=env, aslr=options.aslr,
+                      timeout=options.timeout)

@@ -46,4 +46,4 @@ def options(folders, script, arguments, **more):
     take += [(path, f"/workload/{path.name}") for path in (HERE / "workload.py", script)]
     take += [(pathlib.Path(shutil.which("strace")), "/strace"), *guest_python.take(_MODULES)]
     return vm.Options(command=["python3", f"/workload/{script.name}", *arguments],
-                      take=take + more.pop("take", []), **more)
+                      take=take + more.pop("take", []), **{"aslr": False, **more})

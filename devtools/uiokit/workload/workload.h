@@ -11,7 +11,7 @@
  *
  *   uio_workload <EAL options> --proc-type=primary -- [--interval US] [--wait] [--queues N]
  *   uio_workload <EAL options> --proc-type=secondary -- [--no-attach] [--wait] [--stay]
- *       [--read QID] [--alarm] ...
+ *       [--read QID] [--unshared] [--alarm] ...
  *
  * The primary drives all NVMe drives that EAL allows and reads from them all the time (primary.c).
  * A secondary attaches them, accesses their config space, detaches them and exits (secondary.c).

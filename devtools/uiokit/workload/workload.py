@@ -219,6 +219,7 @@ class SyscallTrace:
     """All system calls of a secondary, from the output of strace.
 
     phases: {Call: phase of the main thread, or "thread"}; during: {Call: phase of the main thread};
+    the phase attach is divided into scan, of EAL, and attach.
     main: (Call, phase, rest of the line) of the main thread, in order; numbers: {name of a system
     call: its number}.
     """
@@ -242,7 +243,9 @@ class SyscallTrace:
                 continue
             marker = re.match(r'1, "\{\\"phase\\": \\"(\w+)\\"', rest)
             if name == "write" and marker:
-                phase = marker[1]
+                phase = "scan" if marker[1] == "attach" else marker[1]
+            elif phase == "scan" and "CLOCK_THREAD_CPUTIME_ID" in rest:
+                phase = "attach"  # see workload_attach()
             self.phases[call] = self.during[call] = phase
             self.main.append((call, phase, rest))
 
@@ -273,9 +276,9 @@ def injector(variant, how, number, call):
     return [f"/{variant}/app/inject", how, number, str(call.number), str(call.thread)]
 
 
-def run_injected(variant, how, number, call):
+def run_injected(variant, how, number, call, **more):
     """Run a secondary and inject."""
-    return run_secondary(variant, before=injector(variant, how, number, call))
+    return run_secondary(variant, before=injector(variant, how, number, call), **more)
 
 
 def run_traced(variant, trace, options=(), calls="all", inject=(), **more):
