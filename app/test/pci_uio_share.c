@@ -115,15 +115,16 @@ start_secondary(struct uio_dev *dev, unsigned int slot)
 	uio_start(dev, slot, "reads", &args, UIO_STATE_DONE);
 }
 
-/* The files of the primary arrive some time after the attach. */
+/* The files of the primary arrive some time after the attach. Those of a late reply are closed. */
 static void
-wait_files(unsigned int slot)
+wait_files(unsigned int slot, bool open)
 {
 	const uint64_t deadline = uio_deadline(SHARE_WAIT_MS);
 	char process[16];
 
 	snprintf(process, sizeof(process), "%d", uio_pid(slot));
-	while (uio_count_fds(process, "/dev/uio*", NULL, 0) == 0 && uio_pause(deadline))
+	while ((uio_count_fds(process, "/dev/uio*", NULL, 0) > 0) != open &&
+			uio_pause(deadline))
 		;
 }
 
@@ -160,8 +161,8 @@ case_share_end(struct uio_dev *dev)
 	start_primary(dev, c->role);
 	start_secondary(dev, SHARE_FIRST);
 	start_secondary(dev, SHARE_LAST);
-	wait_files(SHARE_FIRST);
-	wait_files(SHARE_LAST);
+	wait_files(SHARE_FIRST, true);
+	wait_files(SHARE_LAST, true);
 	if (c->flags & UIO_CASE_KILL)
 		uio_kill(SHARE_PRIMARY, -c->end);
 	if (strcmp(c->role, "share_detach") == 0)
@@ -186,14 +187,19 @@ static void
 case_share_no_answer(struct uio_dev *dev)
 {
 	const char *role = uio_current->role;
+	const bool stopped = strcmp(role, "share_old") != 0;
 
 	start_primary(dev, role);
-	if (strcmp(role, "share_old") != 0)
+	if (stopped)
 		uio_kill(SHARE_PRIMARY, SIGSTOP);
 	start_secondary(dev, SHARE_LAST);
 	uio_expect_output(SHARE_LAST, "*shares no open UIO device*");
-	/* The primary gets the request now, and its reply is too late. */
-	uio_kill(SHARE_PRIMARY, SIGCONT);
+	if (stopped) {
+		/* The primary gets the request now. EAL drops its reply, with the files in it. */
+		uio_kill(SHARE_PRIMARY, SIGCONT);
+		uio_expect_output(SHARE_LAST, "*Drop mp reply: bus_pci_uio_share*");
+		wait_files(SHARE_LAST, false);
+	}
 	uio_expect_reads(SHARE_LAST);
 	/* It has no file of the primary, so it could not read on. */
 	uio_kill(SHARE_LAST, SIGSTOP);
