@@ -122,9 +122,8 @@ def soak(run):
     if run.has_bug(variant):
         raise common.Skip("stock loses its drives when the first secondary exits")
     watch = run.path(variant, "-bus-master.txt")
-    # The long form is on random addresses, as on other machines.
-    found = run.found(variant, "soak.py", [str(SECONDARIES[run.full])], nvme=32, mem=1536,
-                      watch=str(watch), aslr=run.full)
+    found = run.found(variant, "soak.py", [str(SECONDARIES[run.full])], cpus=1, nvme=32, mem=1536,
+                      watch=str(watch))
     print(f"soak, {variant}: {found['secondaries']} secondaries, 32 at the same time, "
           f"{found['drives']} drives, {found['seconds']:.0f} s, {found['reads']} reads verified\n"
           f"    after the first hundred: {found['first']}\n"

@@ -19,7 +19,7 @@ import workload
 AT_ONCE = 32
 # Resources must not grow between this many secondaries and the end.
 FIRST = 100
-# Microseconds between two rounds of reads: the primary shares two processors with 32 secondaries.
+# Microseconds between two rounds of reads: the primary shares a processor with 32 secondaries.
 INTERVAL = 20000
 # Megabytes of hugepages for all processes. The primary reserves them at its start: else EAL
 # allocates and frees pages as secondaries start and exit, and may fail to free them:
@@ -46,7 +46,7 @@ def run_round(variant, size):
         drives = drives_of(index)
         # Two secondaries must not write and read back the same register at the same time.
         options = ["--stay", *["--read-only"] * (len(drives) > 1)]
-        secondary = workload.Secondary(variant, options, drives, cpu=index % 2)
+        secondary = workload.Secondary(variant, options, drives)
         secondaries.append(secondary)
         # One at a time: EAL's start may remove files of another EAL's start: doc/defects.md
         if not secondary.wait_for('"attached"'):
