@@ -531,7 +531,8 @@ uio_report_resources(void)
 				sizeof(uio_peer->what));
 		uio_peer->device_fds = uio_count_fds("self", file, NULL, 0);
 		rte_delay_us_sleep(1000);
-	} while (uio_peer->uio_fds > 0 && uio_peer->device_bars == 0 && ms++ < 1000);
+	} while (uio_peer->uio_fds + uio_peer->device_fds > 0 && uio_peer->device_bars == 0 &&
+			ms++ < 1000);
 }
 
 static int
