@@ -84,7 +84,7 @@ def sweep(run):
     passed = True
     for variant in reversed(run.folders):
         depth = "full" if run.full else "probe" if run.has_bug(variant) else "short"
-        # With a processor alone, two guests do not wait for each other on a machine of two.
+        # With one processor each, two guests do not slow down each other on a machine of two.
         found = run.found(variant, "sweeps.py", [run.what, depth], cpus=1,
                           give=[("/tmp/tries.jsonl", str(run.path(variant, "-tries.jsonl")))])
         counts = found["counts"]

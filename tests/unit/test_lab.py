@@ -338,6 +338,11 @@ def test_the_iommu_has_enough_address_bits_for_virtual_addresses(guest):
     assert "intel-iommu,intremap=off,aw-bits=48" in qemu_args(guest("", iommu=True))
 
 
+@pytest.mark.parametrize("aslr", [True, False])
+def test_a_guest_has_random_addresses_unless_told_otherwise(guest, aslr):
+    assert ("norandmaps" in qemu_args(guest("", aslr=aslr))) != aslr
+
+
 def test_a_guest_that_does_not_boot_is_started_once_more(guest, monkeypatch):
     monkeypatch.setattr(vm, "TCG_BOOTS_WITHIN", 3)
     silent = guest("""

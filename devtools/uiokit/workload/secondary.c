@@ -297,8 +297,8 @@ int
 secondary_main(char **argv)
 {
 	/*
-	 * Attached until the end of input; config space is not written, since others may do so; the
-	 * primary shares no open files.
+	 * unshared: no open files of the primary are expected; stay: attached until the end of
+	 * input; read_only: config space is not written, since others may do so.
 	 */
 	const bool attach = workload_option(argv, "--no-attach") == NULL,
 		unshared = workload_option(argv, "--unshared") != NULL,
