@@ -78,18 +78,26 @@ def short(text):
     return "`" + line.replace("|", "\\|").replace("`", "'") + "`"
 
 
+class Noticed(Exception):
+    """A case has failed: the others need not run."""
+
+
+def stop_at_failure(line):
+    for case in tap.read(line).of(tap.FAILED):
+        raise Noticed(case.claim)
+
+
 def verdict_on(build, overlay, options):
     try:
         build.build("mutant", overlay)
     except common.Infrastructure as problem:
         said = re.search(r"error: .*|undefined .*", str(problem))
         return f"the compiler: {said[0] if said else 'it does not build'}"
-    _, found = autotest.run(options, build.lay_out("mutant"), build.program())
-    if found.broken:
-        return f"the run: {found.broken}"
-    failed = found.of(tap.FAILED)
-    more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
-    return failed[0].claim + more if failed else "**nothing**"
+    try:
+        _, found = autotest.run(options, build.lay_out("mutant"), build.program(), stop_at_failure)
+    except Noticed as noticed:
+        return noticed
+    return f"the run: {found.broken}" if found.broken else "**nothing**"
 
 
 def before(patches, topic):
@@ -126,7 +134,7 @@ def main(argv):
     called = parser.parse_args(argv)
     before(patchset.read(), called.topic)
     build = variants.Build(source.get(called.dpdk))
-    options = autotest.Options(all=True, filter=called.cases, aslr=False)
+    options = autotest.Options(all=True, filter=called.cases, aslr=False, cpus=1)
     if not called.list:
         folder, began = build.variants()[variants.PATCHED], time.monotonic()
         _, found = autotest.run(options, folder, build.program())

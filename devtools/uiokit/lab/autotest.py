@@ -49,6 +49,7 @@ class Options:
     qemu: str = None
     guest: arch.Arch = dataclasses.field(default_factory=arch.native)
     aslr: bool = True
+    cpus: int = 2
     timeout: int = 300
 
 
@@ -116,7 +117,8 @@ def known_cases(files=None):
 
 def guest(options, folder, program):
     """The vm.Options of a guest that runs the test; see run()."""
-    command = [f"/dpdk/{program}", "-l", "0-1", "--iova-mode=pa", "--no-telemetry"]
+    command = [f"/dpdk/{program}", "-l", f"0-{options.cpus - 1}", "--iova-mode=pa",
+               "--no-telemetry"]
     env = {"PCI_UIO_SECONDARY_REPEAT": str(options.repeat)}
     cases = () if options.all else SHORT
     if not options.config_space:
@@ -138,4 +140,4 @@ def guest(options, folder, program):
                       uio=[_OTHER_ID] * options.all + options.uio, hugepages=64,
                       mem=1536 if options.sanitize else None,
                       take=[(folder, "/dpdk")], env=env, aslr=options.aslr,
-                      timeout=options.timeout)
+                      cpus=options.cpus, timeout=options.timeout)
