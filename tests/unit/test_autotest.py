@@ -327,3 +327,13 @@ def test_full_means_all_cases_and_more_secondaries(monkeypatch):
     options = command.parse(["--full"])
     assert (options.all, options.repeat, options.qemu) == (True, autotest.REPEAT_FULL, None)
     assert command.parse(["--full", "--repeat", "7"]).repeat == 7
+
+
+def test_what_is_asked_for_reaches_the_guest(run):
+    guests = []
+
+    def runs(options):
+        guests.append(options)
+        return PASSED
+    run("--no-aslr", "--nvme", "2", "--only", "patched", patched=(runs, 0))
+    assert [(guest.aslr, guest.drives) for guest in guests] == [(False, 2)]

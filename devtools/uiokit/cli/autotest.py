@@ -241,6 +241,8 @@ def parse(argv):
         f"instead of {autotest.REPEAT} in the repeat case")
     add("--repeat", type=arguments.number(1, 1 << 16), metavar="N",
         help="secondaries in the repeat case")
+    add("--no-aslr", dest="aslr", action="store_false", help="do not randomize addresses: an "
+        "emulated guest then needs half of the time")
     add("--sanitize", action="store_true",
         help="build DPDK with AddressSanitizer and UndefinedBehaviorSanitizer")
     add("--nvme", type=arguments.number(1, 8), default=1, metavar="N",
