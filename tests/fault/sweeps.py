@@ -30,8 +30,8 @@ LOCKING_PHASES = ("start", "detached", "thread")
 # one taken. Elsewhere none may be, and a slow machine must not look like a lock.
 LOCK_DEADLINE, LOCK_DEADLINE_ELSEWHERE = 1, 10
 # Secondaries that read; microseconds between two rounds of reads of their primary; seconds for a
-# secondary to start.
-READERS, INTERVAL, READER_DEADLINE = 2, 20000, 20
+# secondary to start, beside a primary and without one.
+READERS, INTERVAL, READER_DEADLINE, ORPHAN_DEADLINE = 2, 20000, 20, 5
 LOST_UNINJURED = "device lost by an uninjured run"
 
 # Once attached, a secondary only counts its file descriptors: errors of these calls do not matter.
@@ -186,8 +186,9 @@ def run_readers(variant, before):
         return None, readers
     for number in range(READERS):
         secondary = workload.Secondary(variant, workload.reading(number))
-        # It may wait for an answer of a primary that was killed.
-        readers.append((secondary, secondary.wait_for('"reading"', READER_DEADLINE)))
+        # Without a primary it may wait for an answer for ever.
+        within = READER_DEADLINE if primary.process.poll() is None else ORPHAN_DEADLINE
+        readers.append((secondary, secondary.wait_for('"reading"', within)))
     code = primary.stop()
     runs = []
     for secondary, reads in readers:
