@@ -58,7 +58,7 @@ FIGURES = (
     Figure("attach", "Attach of a secondary, from exec to device usable", "ms",
            (*_DPDKS, "none"), _NO_SLOWER),
     Figure("attach-part", "The PCI part of an attach: scan, probe and map", "ms", _DPDKS,
-           _COMPARED),
+           (*_COMPARED, (_WITHOUT_SHARE, "vfio", "at most", 0.5))),
     Figure("part-instructions", "Instructions that all processes and the kernel execute during "
            "the PCI part", "instructions", _DPDKS,
            (*_COMPARED[:2], ("patched", _WITHOUT_SHARE, "at most", 1.03))),
