@@ -25,8 +25,9 @@ HERE = common.TOP / "tests" / "consumer"
 # The modules of uio-doctor and dpdk-telemetry.py.
 PYTHON_MODULES = ("argparse", "ctypes", "glob", "json", "locale", "pathlib", "re", "readline",
                   "socket", "traceback")
-# For shared linking, DPDK's flags do not contain drivers such as the bus.
-LINKING = {"shared": (["--libs"], ["-lrte_bus_pci"]), "static": (["--static", "--libs"], [])}
+# For shared linking, DPDK's flags do not contain drivers such as the bus. A plugin has DPDK in it.
+LINKING = {"shared": (["--libs"], ["-lrte_bus_pci"]), "static": (["--static", "--libs"], []),
+           "plugin": (["--static", "--libs"], ["-shared", "-fPIC"])}
 
 
 def pkg_config(prefix, *args):
@@ -75,10 +76,13 @@ def judge(variant, linking, done):
 SAID = {
     "no process has the device": (
         ["idle: no process has the device open, mapped or claimed", "[exit 0]"],) * 2,
+    "no process has the device, and bus mastering is on": (
+        ["unknown: bus mastering is on, and no process is visible", "[exit 69]"],) * 2,
     "a primary attaches": (
-        ["at risk: primary process", "22.11.11 is an affected version", "[exit 1]"],
+        ["at risk: primary process", "22.11.11 is an affected version", "[exit 1]",
+         "/proc/PRIMARY/maps"],
         ["healthy: primary process", "its DPDK has the fix", "claimed by process", "[exit 0]",
-         '["0000:00:04.0"]', '"bus_master": 1']),
+         "/proc/PRIMARY/maps", '["0000:00:04.0"]', '"bus_master": 1']),
     "a secondary attaches": (
         ["at risk: secondary process", "has /dev/uio0 open: when it ends"],
         ["healthy: primary process", "1 secondary process attached, its open /dev/uio0 is shared "
@@ -88,10 +92,16 @@ SAID = {
         ["lost: bus mastering is OFF while primary process"],
         ["healthy: primary process", '"bus_master": 1']),
     "the bit is set again, if necessary": (["must reset"], ["nothing to restore"]),
-    "a program that is not DPDK opens the UIO device": (
-        ["at risk: process", "(sh, not DPDK) has /dev/uio0 open as well", "must reset"],
-        ["at risk: process", "(sh, not DPDK) has /dev/uio0 open as well",
-         '"bus_master": 0', "must reset"]),
+    "an address in another PCI domain, and an interval that is none": ([
+        "10002:01:00.0 uio_pci_generic /dev/uio0 ", "mapped by primary process",
+        "10002:01:00.0: bus mastering is on, there is nothing to restore",
+        "nan: not a number of seconds", "[exit 2]"],) * 2,
+    "a program that is not DPDK opens the UIO device": ([
+        "at risk: process", "(sh, not DPDK) has /dev/uio0 open as well", "must reset",
+        '"bus master": "off"', '"state": "lost"', "[own PID namespace: exit 69]"], [
+        "at risk: process", "(sh, not DPDK) has /dev/uio0 open as well", "must reset",
+        '"bus master": "off"', '"state": "lost"', "[own PID namespace: exit 69]",
+        '"bus_master": 0']),
     "not all processes are visible": ([
         "unknown: cannot tell whether a primary process has the device (bus mastering is on): ",
         "this is not the initial PID namespace", "[own PID namespace: exit 69]",
@@ -128,7 +138,17 @@ SAID = {
         ["at risk: secondary process", "has /dev/uio0 open: when it ends"],
         ["healthy: the primary process", "still shares its open /dev/uio0", "is in use by process"
          ]),
+    "a secondary without the open files of its primary is left, another primary attaches": (
+        ["at risk: secondary process", "has /dev/uio0 open: when it ends"],
+        ["at risk: secondary process", "belongs to another primary process",
+         "/dpdk/first/config) and still has BARs mapped"]),
     "the last process that had the device has ended": (["COMMAND 0x0103", "idle: "],) * 2,
+    "a primary without a shared configuration": (
+        ["primary process", "(uio_pair), DPDK 22.11: unknown", "healthy: "],
+        ["primary process", "(uio_pair), DPDK 22.11: fixed", "healthy: "]),
+    "a program with DPDK in a plugin": (
+        ["(python3), DPDK 22.11.11: affected", "at risk: primary process"],
+        ["(python3), DPDK 22.11.11: fixed", "healthy: primary process"]),
     "a program that is linked statically": (
         ["at risk: primary process", "its DPDK 22.11.11 is an affected version"],
         ["healthy: primary process", "DPDK 22.11.11: fixed"]),
@@ -183,17 +203,16 @@ def main(argv):
         # Unoptimised code is enough for this test and builds in less than half of the time.
         install.install(tree, "spdk", prefix, variant, ["--buildtype=debug"])
         programs = {linking: compile_pair(prefix, linking, folder) for linking in LINKING}
-        for linking, program in programs.items():
+        for linking in ("shared", "static"):
             watch = options.watch and options.watch / f"{variant}-{linking}.txt"
             with common.step(f"running uio_pair on {variant}, {linking}"):
-                done = run(program, prefix, "scenario", watch)
+                done = run(programs[linking], prefix, "scenario", watch)
             passed &= judge(variant, linking, done)
         with common.step(f"running uio-doctor and telemetry on {variant}"):
             done = run(programs["shared"], prefix, "ownership", take=[
                 *guest_python.take(PYTHON_MODULES),
-                (folder / "uio_pair-static", "/uio_pair_static"),
+                (programs["static"], "/uio_pair_static"), (programs["plugin"], "/uio_pair.so"),
                 (pathlib.Path(shutil.which("strace")), "/strace"),
-                (prefix / "lib/pkgconfig", str(prefix / "lib/pkgconfig")),
                 (common.TOP / "devtools/uio-doctor", "/uio-doctor"),
                 (tree.path / "usertools/dpdk-telemetry.py", "/dpdk-telemetry.py")])
         passed &= judge_steps(variant, "who owns the device", done, SAID)
