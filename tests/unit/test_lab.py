@@ -491,16 +491,18 @@ def test_modules_come_in_load_order_and_of_the_same_release(kernel, module):
         guest_kernel.obtain(str(kernel))
 
 
-def test_vfio_modules_are_loaded_for_vfio_alone(kernel, module):
+def test_modules_are_loaded_for_the_driver_alone_that_needs_them(kernel, module):
     module("vfio_iommu_type1", "vfio")
     module("vfio", "")
     with pytest.raises(common.Usage, match="no module vfio_pci .CONFIG_VFIO_PCI."):
         guest_kernel.obtain(str(kernel), driver="vfio-pci")
     module("vfio-pci", "vfio-pci-core,vfio")
     module("vfio-pci-core", "vfio")
+    module("nvme", "nvme-core")
+    module("nvme-core", "")
     loads = {driver: (found := guest_kernel.obtain(str(kernel), driver=driver)).closure(
         found.wanted) for driver in guest_kernel.DRIVERS}
-    assert loads == {"uio_pci_generic": [],
+    assert loads == {"uio_pci_generic": [], "nvme": ["nvme_core", "nvme"],
                      "vfio-pci": ["vfio", "vfio_pci_core", "vfio_pci", "vfio_iommu_type1"]}
 
 

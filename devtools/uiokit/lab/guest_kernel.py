@@ -20,6 +20,7 @@ from . import kernel_image
 NEEDED = {"virtio_pci": "CONFIG_VIRTIO_PCI", "virtio_console": "CONFIG_VIRTIO_CONSOLE"}
 # The same by the driver that devices are bound to.
 DRIVERS = {"uio_pci_generic": {"uio_pci_generic": "CONFIG_UIO_PCI_GENERIC"},
+           "nvme": {"nvme": "CONFIG_BLK_DEV_NVME"},
            "vfio-pci": {"vfio_pci": "CONFIG_VFIO_PCI",
                         "vfio_iommu_type1": "CONFIG_VFIO_IOMMU_TYPE1"}}
 
@@ -31,7 +32,8 @@ OPTIONAL = ("uio_pci_generic", "vfio_pci", "vfio_iommu_type1", "iommufd")
 
 # The files of a kernel package that are unpacked: the image, and the folders with those modules.
 WANTED = re.compile(r"\./boot/vmlinuz-[^/]+|\./(usr/)?lib/modules/[^/]+/(modules\.builtin|kernel/("
-                    r"drivers/(uio|vfio|virtio|iommu/iommufd)/|drivers/char/virtio_|virt/lib/).+)")
+                    r"(block|crypto|lib|virt/lib|drivers/(nvme|uio|vfio|virtio|iommu/iommufd))/|"
+                    r"drivers/char/virtio_).+)")
 
 
 @dataclasses.dataclass
