@@ -145,8 +145,8 @@ nvme_ctrl_init(struct nvme_ctrl *ctrl, const char *name, void *bar, uint32_t tim
 	ctrl->ready_ms = RTE_MAX((to + 1) * 500 * time_scale, ctrl->command_ms);
 	ctrl->shutdown_ms = ctrl->ready_ms;
 	if ((ctrl->cap & NVME_CAP_CSS_NVM) == 0)
-		return nvme_fail(ctrl, -ENOTSUP, "no NVM command set: CAP 0x%016" PRIx64,
-				ctrl->cap);
+		return nvme_fail(ctrl, -ENOTSUP, "no NVM command set, or a VF that is offline: "
+				"CAP 0x%016" PRIx64, ctrl->cap);
 
 	return 0;
 }

@@ -6,6 +6,7 @@
 safety  the autotest runs on drives that hold data; it is interrupted, killed, and a drive fails.
         The drives are files of this host, which are compared afterwards.
 shapes  the autotest runs on drives of all kinds that QEMU can imitate
+vf      the autotest runs on SR-IOV VFs of a drive, one online and one offline
 """
 
 import pathlib
@@ -15,11 +16,14 @@ import tempfile
 from uiokit import common, distro
 from uiokit.cli import arguments
 from uiokit.dpdk import source, variants
-from uiokit.lab import guest_files, vm
+from uiokit.lab import guest_files, guest_python, qemu, vm
 
 HERE = common.TOP / "tests" / "consumer"
 # Seconds for the autotest in a guest, on a machine that is busy.
 TIMEOUT = 900
+# How shapes and vf run the autotest.
+CASES = {"PCI_UIO_SECONDARY_CASES": "control,exit_return,traffic_,io_,intr_"}
+EAL_OPTIONS = ("-l", "0-1", "--iova-mode=pa", "--no-telemetry")
 
 # In each step of tests/consumer/safety: what the test must print, and must not.
 SAID = {
@@ -60,6 +64,20 @@ SHAPES = (
                                            "INTx of the primary works after a secondary [{}]\n"]),
 )
 
+# A drive with room for two VFs of four I/O queue pairs. It is behind a root port, where VFs get
+# their BAR below 4 GiB: QEMU 10.0 maps it nowhere else.
+PF_PORT = ("-device", "pcie-root-port,id=root,chassis=1", "-device", "nvme-subsys,id=subsystem")
+PF = ("bus=root,addr=0,subsys=subsystem,sriov_max_vfs=2,sriov_vq_flexible=10,sriov_vi_flexible=2,"
+      "max_ioqpairs=12,msix_qsize=4")
+VFS = {
+    "0000:01:00.1": ["# {}: namespace 1 of 32768 blocks of 512 bytes, 4 I/O queues",
+                     "an SQ tail beyond the queue raises its event [{}]\n",
+                     "reading stops neither another nor the primary [{}]\n",
+                     "INTx of the primary works after a secondary [{}] # SKIP {} has no INTx"],
+    "0000:01:00.2": ["# {}: no I/O: {}: no NVM command set, or a VF that is offline",
+                     "rte_eal_cleanup [{}]\n", "goes on [{}] # SKIP {}: no NVM command set"],
+}
+
 
 def drive_args(drives):
     """QEMU's arguments for drives: (file, options of the controller, of the namespace or None)."""
@@ -72,16 +90,13 @@ def drive_args(drives):
     return [word.rstrip(",") for word in words]
 
 
-def wrong_shapes(done):
+def wrong_drives(done, expected):
+    """What is not as it must be: expected are the lines to print of the drive at each address."""
     if done.code != 0 or "not ok" in done.stdout:
         yield f"exit code {done.code}, or a case failed"
-    irqs = re.findall("# irq .*", done.stdout)
-    if len(set(irqs)) == len(irqs):
-        yield "no two drives share an INTx line"
-    for index, (_, _, lines) in enumerate(SHAPES):
-        yield from (f"shape {index}: not printed: {line}" for line in
-                    (text.replace("{}", f"0000:00:{4 + index:02x}.0") for text in lines)
-                    if line not in done.stdout)
+    for address, lines in expected.items():
+        yield from (f"not printed: {line}" for line in
+                    (text.replace("{}", address) for text in lines) if line not in done.stdout)
 
 
 def wrong_safety(done, before, drives):
@@ -109,25 +124,42 @@ def shapes(program, folder, drives):
     done = vm.boot(vm.Options(
         command=["sh", "-c", 'for bdf in $LAB_NVME; do set -- "$@" -a "$bdf"; '
                  'echo "# irq $(cat "/sys/bus/pci/devices/$bdf/irq")"; done; '
-                 'exec "$@" -- pci_uio_secondary_autotest', "sh", program, "-l", "0-1",
-                 "--iova-mode=pa", "--no-telemetry"],
-        env={"PCI_UIO_SECONDARY_CASES": "control,exit_return,traffic_,io_,intr_"},
-        nvme=0, aslr=False, timeout=TIMEOUT, take=[(folder, "/dpdk")],
+                 'exec "$@" -- pci_uio_secondary_autotest', "sh", program, *EAL_OPTIONS],
+        env=CASES, nvme=0, aslr=False, timeout=TIMEOUT, take=[(folder, "/dpdk")],
         qemu_args=drive_args([(drive, *shape[:2]) for drive, shape in zip(drives, SHAPES)])))
-    return list(wrong_shapes(done)), done
+    wrong = list(wrong_drives(done, {f"0000:00:{4 + index:02x}.0": lines
+                                     for index, (_, _, lines) in enumerate(SHAPES)}))
+    irqs = re.findall("# irq .*", done.stdout)
+    if len(set(irqs)) == len(irqs):
+        wrong.append("no two drives share an INTx line")
+    return wrong, done
+
+
+def vf(program, folder, drives):
+    done = vm.boot(vm.Options(
+        command=["python3", "/vf.py", program, *EAL_OPTIONS], env=CASES, nvme=0, bind="nvme",
+        aslr=False, timeout=TIMEOUT,
+        take=[(folder, "/dpdk"), (HERE / "vf.py", "/vf.py"),
+              *guest_python.take(["fcntl", "os", "struct"])],
+        qemu_args=[*PF_PORT, *drive_args([(drives[0], PF, "")])]))
+    return list(wrong_drives(done, VFS)), done
 
 
 def main(argv):
     parser = arguments.parser("tests/consumer/drive_safety", __doc__)
-    parser.add_argument("--only", choices=PARTS, help="run only this part (default: both)")
+    parser.add_argument("--only", choices=PARTS, help="run only this part (default: all)")
     arguments.add_dpdk(parser)
     options = parser.parse_args(argv)
     distro.need({**variants.NEED, **vm.NEED})
     build = variants.Build(source.get(options.dpdk))
     folders = build.variants()
     folder = folders.get(variants.PATCHED, folders[variants.STOCK])
+    parts = [options.only] if options.only else list(PARTS)
+    if not options.only and not qemu.is_at_least(qemu.PROGRAM, qemu.OLDEST_SRIOV):
+        print(f"drive_safety: vf: skipped: QEMU {qemu.version(qemu.PROGRAM)} has no SR-IOV")
+        parts.remove("vf")
     failed = False
-    for what in [options.only] if options.only else PARTS:
+    for what in parts:
         drives = [tempfile.NamedTemporaryFile() for _ in SHAPES]
         for index, drive in enumerate(drives):
             guest_files.fill_drive(drive, index)
@@ -142,4 +174,4 @@ def main(argv):
     return common.FAILED if failed else common.PASSED
 
 
-PARTS = {"safety": safety, "shapes": shapes}
+PARTS = {"safety": safety, "shapes": shapes, "vf": vf}
