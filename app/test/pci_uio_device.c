@@ -481,6 +481,7 @@ uio_devices_attach(void)
 			dev->mapped = rte_pci_map_device(dev->pci) == 0;
 		uio_expect(dev->mapped, "the primary to attach the device, got no probe of %s",
 				dev->name);
+		uio_expect_bus_master(dev, true, "after the attach");
 		if (dev->mapped && dev->is_nvme)
 			uio_inspect(dev);
 	}
