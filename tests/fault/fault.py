@@ -28,6 +28,8 @@ from uiokit.workload import host
 
 # Short and full form: the secondaries of soak, the primaries that race for a drive.
 SECONDARIES, RACING = (192, 10000), (30, 100)
+# In the short form, on a DPDK with the bug: scenarios in which it loses the device.
+LOSING = ("second_primary", "no_sys_admin")
 HERE = pathlib.Path(__file__).parent
 TIMEOUT = 3 * 3600
 SHOWN = 20
@@ -103,9 +105,10 @@ def device_faults(run):
         raise common.Skip("this DPDK does not have the bug: it cannot carry the claim")
     passed = True
     for variant in reversed(run.folders):
+        names = LOSING if run.has_bug(variant) and not run.full else ()
         # Each of the primaries in a race has its own memory.
-        result = run.boot(variant, "device_faults.py", [str(RACING[run.full])], monitor=True,
-                          nvme_unplug=True, mem=3072, hugepages=384)
+        result = run.boot(variant, "device_faults.py", [str(RACING[run.full]), *names],
+                          monitor=True, nvme_unplug=True, mem=3072, hugepages=384)
         path = run.path(variant, ".txt")
         common.replace_file(path, result.stdout + result.stderr)
         wrong = verdict.device_faults(result.stdout, result.code)
@@ -144,7 +147,7 @@ def main(argv):
     parser.add_argument("--full", action="store_true", help="kill: at every system call; error: "
                         f"every error of every call; soak: {SECONDARIES[True]} secondaries instead "
                         f"of {SECONDARIES[False]}; device_faults: {RACING[True]} primaries race "
-                        f"instead of {RACING[False]}")
+                        f"instead of {RACING[False]}, and all scenarios run on stock as well")
     arguments.add_dpdk(parser)
     parser.add_argument("--only", choices=(variants.STOCK, variants.PATCHED),
                         help="run only this variant (default: both)")

@@ -23,7 +23,7 @@ TRIES = "/tmp/tries.jsonl"
 DEVICE_PHASES = ("attach", "attached", "use", "detach")
 # Every Nth point is tried: of the kills in these phases, of the other kills, of the errors, of the
 # kills of a primary. probe: enough for a DPDK that has the bug to lose the device.
-STEPS = {"full": (1, 1, 1, 1), "short": (1, 50, 1, 7), "probe": (10, 500, 16, 60)}
+STEPS = {"full": (1, 1, 1, 1), "short": (1, 50, 1, 7), "probe": (10, 500, 40, 60)}
 # The phases in which EAL may hold a lock in shared memory over several system calls.
 LOCKING_PHASES = ("start", "detached", "thread")
 # Seconds within which the primary must get EAL's locks: a kill in one of these phases often leaves

@@ -232,16 +232,20 @@ def test_arguments_are_checked_before_anything_is_installed_or_built(monkeypatch
     assert why in capsys.readouterr().err + str(ended.value)
 
 
-def test_watch_writes_one_file_for_each_variant_and_linking(monkeypatch, make_tree, tmp_path):
-    watched = []
+@pytest.mark.parametrize("full, both", [([], 1), (["--full"], 2)])
+def test_consume_watches_each_variant_and_linking_and_runs_all_on_stock_if_asked(
+        monkeypatch, make_tree, tmp_path, full, both):
+    watched, ran = [], []
     monkeypatch.setattr(distro, "need", lambda programs: None)
     monkeypatch.setattr(consume.install, "install", lambda *args: None)
     monkeypatch.setattr(consume, "compile_pair", lambda prefix, linking, folder: folder / linking)
     monkeypatch.setattr(consume, "run", lambda program, prefix, scenario, watch=None, **_:
-                        watched.append(watch))
+                        (watched.append(watch), ran.append(scenario)))
     monkeypatch.setattr(consume, "judge", lambda *args: True)
     monkeypatch.setattr(consume, "judge_steps", lambda *args: True)
     monkeypatch.setattr(consume.confined, "judge", lambda *args: True)
-    assert consume.main(["--dpdk", str(make_tree().path), "--watch", str(tmp_path)]) == 0
+    assert consume.main(["--dpdk", str(make_tree().path), "--watch", str(tmp_path), *full]) == 0
+    assert [ran.count(name) for name in ("scenario", "ownership", "primaries", "confinement")] == [
+        4, both, both, both]
     assert sorted(path.name for path in watched if path) == [
         "patched-shared.txt", "patched-static.txt", "stock-shared.txt", "stock-static.txt"]
