@@ -76,9 +76,11 @@ FIGURES = (
     Figure("files", "Files opened in the PCI part, per device", "count", _DPDKS,
            _FEWER_FILES),
     *_config_access("read", "pread"), *_config_access("write", "pwrite"),
+    # An attach also costs what is done in it: the PCI part is 4 % of a secondary's life, on the
+    # same processors as the reads.
     Figure("iops", "The primary's reads per second while secondaries attach and exit", "1/s",
            ("patched", "none", "stock"),
-           (("patched", "none", "at least", 0.97), ("stock", "none", "", None))),
+           (("patched", "none", "at least", 0.9), ("stock", "none", "", None))),
     Figure("iops-secondaries", "Secondaries per second during these reads", "1/s",
            ("patched", "none", "stock")),
     # The guest of these counts instructions: a wait of 1 ms is a million.
