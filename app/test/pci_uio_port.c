@@ -18,14 +18,15 @@ static void
 try_port(struct rte_pci_device *pci, int32_t result[4])
 {
 	struct rte_pci_ioport port = { .dev = pci };
+	const int mapped = rte_pci_ioport_map(pci, uio_first_bar(pci), &port);
 	uint16_t id;
 
-	result[0] = rte_pci_ioport_map(pci, uio_first_bar(pci), &port);
+	result[0] = mapped;
 	/* Config space belongs to it: virtio finds its capabilities there. */
-	if (result[0] == 0 && rte_pci_read_config(pci, &id, sizeof(id), 0) != sizeof(id))
+	if (mapped == 0 && rte_pci_read_config(pci, &id, sizeof(id), 0) != sizeof(id))
 		result[0] = -EIO;
 	result[1] = uio_count_fds("self", "/dev/uio*", NULL, 0);
-	result[2] = result[0] == 0 ? rte_pci_ioport_unmap(&port) : -1;
+	result[2] = mapped == 0 ? rte_pci_ioport_unmap(&port) : -1;
 	result[3] = uio_count_fds("self", "/dev/uio*", NULL, 0);
 }
 
