@@ -13,7 +13,6 @@ A primary reads and verifies data all the time. All but soak run on stock as wel
 lose the device. The results of each try are kept in build/fault/.
 """
 
-import argparse
 import json
 import pathlib
 import sys
@@ -139,10 +138,9 @@ TESTS = {"kill": sweep, "kill_primary": sweep, "error": sweep, "device_faults": 
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(
-        prog="tests/fault/fault", description=__doc__,
-        epilog="exit codes: 0 passed, 1 failed, 2 usage, 69 environment missing or broken, "
-        "77 skipped,\n130 interrupted", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments.parser("tests/fault/fault", __doc__, "exit codes: 0 passed, 1 failed, "
+                              "2 usage, 69 environment missing or broken, 77 skipped,\n"
+                              "130 interrupted")
     parser.add_argument("what", choices=TESTS)
     parser.add_argument("--full", action="store_true", help="kill: at every system call; error: "
                         f"every error of every call; soak: {SECONDARIES[True]} secondaries instead "

@@ -171,7 +171,9 @@ def abi(tree):
     expect(done.returncode == 0 and not done.stdout.strip(), "the ABI changes")
     # abidiff sees only types that exported symbols use; the record in shared memory is not one.
     for struct in ("rte_pci_device", "rte_pci_driver", "mapped_pci_resource"):
-        layouts = [layout(path, struct) for path in (stock, patched)]
+        # gdb's view: offsets, sizes and types of its members.
+        layouts = [process.run(["gdb", "-batch", "-nx", "-ex", f"ptype /o struct {struct}",
+                                path]).stdout for path in (stock, patched)]
         expect(layouts[0] == layouts[1] and layouts[0],
                f"struct {struct} differs:\n{layouts[0]}\n{layouts[1]}")
         print(f"struct {struct}: same layout")
@@ -215,12 +217,6 @@ def _compile_freebsd(build):
     # Only those of the bus driver: other libraries define the rest.
     lacking = {symbol for symbol in called - defined if symbol.startswith("pci_")}
     expect(not lacking, f"nothing defines {', '.join(sorted(lacking))} on FreeBSD")
-
-
-def layout(library, struct):
-    """gdb's view of a struct: offsets, sizes and types of its members."""
-    return process.run(["gdb", "-batch", "-nx", "-ex", f"ptype /o struct {struct}",
-                        library]).stdout
 
 
 def complaints(repository, patches):

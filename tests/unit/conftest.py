@@ -6,6 +6,7 @@
 import pathlib
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -98,6 +99,20 @@ def git(folder, *args):
                           text=True).stdout.strip()
 
 
+def commit_all(folder, subject="import"):
+    """Commit all files of a folder, and make it a git repository if it is none."""
+    git(folder, "init", "-q", "-b", "main")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", subject)
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path, monkeypatch):
     """A build directory and a git identity for this test, and no settings of the user."""
@@ -120,9 +135,7 @@ def make_tree(tmp_path):
         write(root, {"VERSION": f"{version}\n", "meson.build": "project('DPDK', 'c')\n",
                      dpdk_tree.COMMON: COMMON, dpdk_tree.LINUX: LINUX, **(files or {})})
         if is_git:
-            git(root, "init", "-q", "-b", "main")
-            git(root, "add", "-A")
-            git(root, "commit", "-q", "-m", "import")
+            commit_all(root)
         return dpdk_tree.Tree(root)
     return make
 

@@ -18,8 +18,6 @@
 /* Its DPDK headers are empty files of the build. */
 #include "nvme_ctrl.c"
 
-#define DIM(a) (sizeof(a) / sizeof((a)[0]))
-
 static unsigned int failures; /* in the current test */
 static struct nvme_ctrl ctrl; /* brought up before each test */
 
@@ -43,7 +41,7 @@ full_queue_keeps_one_entry_free(void)
 	struct nvme_qpair qp = { .sq = entries };
 	unsigned int head, posted;
 
-	for (qp.size = 2; qp.size < DIM(entries); qp.size++) {
+	for (qp.size = 2; qp.size < RTE_DIM(entries); qp.size++) {
 		for (head = 0; head < qp.size; head++) {
 			qp.sq_head = qp.sq_tail = head;
 			for (posted = 0; nvme_sq_post(&qp, &cmd) == 0; posted++)
@@ -66,7 +64,7 @@ phase_follows_the_controller(void)
 	uint8_t ctrl_phase;
 	unsigned int size, pass;
 
-	for (size = 2; size <= DIM(queue); size++) {
+	for (size = 2; size <= RTE_DIM(queue); size++) {
 		/* All bits of an entry are set but the phase: only that one counts. */
 		memset(queue, 0xff, sizeof(queue));
 		for (post = 0; post < size; post++)
@@ -110,7 +108,7 @@ doorbells_of_each_stride(void)
 	};
 	size_t i;
 
-	for (i = 0; i < DIM(known); i++) {
+	for (i = 0; i < RTE_DIM(known); i++) {
 		ctrl.cap = ~NVME_CAP_DSTRD | NVME_SET((uint64_t)known[i].dstrd, NVME_CAP_DSTRD);
 		EXPECT(nvme_doorbell(&ctrl, known[i].qid, known[i].which), known[i].offset);
 	}
@@ -143,7 +141,7 @@ fields_go_in_and_out(void)
 	};
 	size_t i;
 
-	for (i = 0; i < DIM(known); i++)
+	for (i = 0; i < RTE_DIM(known); i++)
 		EXPECT(known[i].got, known[i].expected);
 }
 
@@ -215,7 +213,7 @@ fake_identify(const struct nvme_sqe *cmd)
 		memcpy(ns, fake.active, sizeof(fake.active));
 		return REG(NVME_REG_VS) >= NVME_VERSION(1, 1) ? 0 : 0x02;
 	}
-	for (i = 0; i < DIM(fake.active); i++) {
+	for (i = 0; i < RTE_DIM(fake.active); i++) {
 		if (fake.active[i] == cmd->nsid) {
 			ns->nsze = fake.blocks;
 			ns->flbas = fake.flbas;
@@ -311,7 +309,7 @@ ready_timeout_is_never_zero(void)
 	struct nvme_ctrl other;
 	size_t i;
 
-	for (i = 0; i < DIM(known); i++) {
+	for (i = 0; i < RTE_DIM(known); i++) {
 		fake_reset(NVME_VERSION(2, 0));
 		REG(NVME_REG_CAP) = NVME_SET(known[i].to, (uint32_t)NVME_CAP_TO);
 		REG(NVME_REG_CAP + 4) |= known[i].crms << 27;
@@ -342,7 +340,7 @@ unsuitable_namespaces_are_told_from_failures(void)
 	unsigned int minor;
 	size_t i;
 
-	for (i = 0; i < DIM(drives) * 2; i++) {
+	for (i = 0; i < RTE_DIM(drives) * 2; i++) {
 		minor = i % 2;
 		fake_reset(NVME_VERSION(1, minor));
 		fake.active[0] = drives[i / 2].nsid;
@@ -473,8 +471,8 @@ main(void)
 	unsigned int failed = 0;
 	size_t i;
 
-	printf("1..%zu\n", DIM(tests));
-	for (i = 0; i < DIM(tests); i++) {
+	printf("1..%zu\n", RTE_DIM(tests));
+	for (i = 0; i < RTE_DIM(tests); i++) {
 		failures = 0;
 		fake_reset(NVME_VERSION(1, 4));
 		EXPECT(fake_bring_up(&ctrl), 0);

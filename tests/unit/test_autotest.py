@@ -11,6 +11,7 @@ import types
 import xml.etree.ElementTree as xml
 
 import pytest
+from test_common import ended
 
 from uiokit import arch, common, distro
 from uiokit.cli import autotest as command
@@ -117,9 +118,7 @@ def run(monkeypatch, tmp_path, capsys):
                                          kernel="6.1", timed_out=False, log="boot.log")
         monkeypatch.setattr(autotest.vm, "boot", boot)
         monkeypatch.setattr("sys.argv", ["autotest"])
-        with pytest.raises(SystemExit) as ended:
-            common.entry(lambda _: command.main(list(argv)))
-        return ended.value.code, *capsys.readouterr()
+        return ended(lambda _: command.main(list(argv))), *capsys.readouterr()
     run.done = done
     return run
 

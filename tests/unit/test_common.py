@@ -14,7 +14,7 @@ import threading
 import time
 
 import pytest
-from conftest import git, write
+from conftest import commit_all, git, wait_for, write
 
 from uiokit import common, process
 from uiokit.cli import clean
@@ -101,9 +101,7 @@ def test_version_is_that_of_a_checkout_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["series", "--version"])
     monkeypatch.setattr(common, "TOP", tmp_path / "vendored")
     write(common.TOP, {"file": ""})
-    git(tmp_path, "init", "-q")
-    git(tmp_path, "add", "vendored")
-    git(tmp_path, "commit", "-q", "-m", "import")
+    commit_all(tmp_path)
     assert ended(None) == common.PASSED
     assert capsys.readouterr().out == "dpdk-uio-secondary unknown\n"
     monkeypatch.setattr(common, "TOP", tmp_path)
@@ -256,10 +254,7 @@ def test_interrupts_end_children_too(tmp_path, number, shell):
         common.entry(lambda argv: process.run(["sh", "-c", {f'echo $$ >{note}; {shell}'!r}]))
         """)
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 10
-    while not (note.exists() and note.read_text().strip()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: note.exists() and note.read_text().strip())
     for _ in range(1 + ("trap" in shell)):
         process.send_signal(number)
         time.sleep(0.5)

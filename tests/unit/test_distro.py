@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-import argparse
+import concurrent.futures
 import os
 import pathlib
 import re
 import shutil
 import sys
-import threading
 import time
 
 import pytest
@@ -144,7 +143,7 @@ def test_what_will_be_installed_is_said_first(apt_get, tmp_path, capsys):
 def test_no_install_names_the_command_and_does_not_run_it(apt_get, tmp_path, monkeypatch):
     monkeypatch.setenv("UIO_NO_INSTALL", "")
     apt_get("touch ran")
-    parser = argparse.ArgumentParser()
+    parser = arguments.parser("", "")
     arguments.add_dpdk(parser)
     parser.parse_args(["--no-install"])
     with pytest.raises(common.Infrastructure) as caught:
@@ -196,12 +195,9 @@ def test_refresh_fetches_the_source_and_the_lists_again(fetched):
 
 
 def test_two_commands_at_once_fetch_the_source_once(fetched):
-    threads = [threading.Thread(target=source.get) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(fetched) == 1
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        first, second = (pool.submit(source.get) for _ in range(2))
+    assert first.result().path == second.result().path and len(fetched) == 1
 
 
 def test_a_source_package_without_description_is_no_traceback(fetched, monkeypatch):

@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import write
 
 from uiokit import common
 from uiokit.series import patchset
@@ -95,10 +96,8 @@ def test_packages_import_downward_only():
     ("dpdk/x.py", "def f():\n from uiokit.cli import lab", ["uiokit.cli.lab"])])
 def test_a_wrong_import_is_found(tmp_path, monkeypatch, place, text, wrong):
     monkeypatch.setattr(common, "TOP", tmp_path)
-    path = tmp_path / "devtools/uiokit" / place
-    path.parent.mkdir(parents=True)
-    path.write_text(text)
-    assert list(wrong_imports(path)) == wrong
+    write(tmp_path / "devtools/uiokit", {place: text})
+    assert list(wrong_imports(tmp_path / "devtools/uiokit" / place)) == wrong
 
 
 def test_every_link_is_a_command():

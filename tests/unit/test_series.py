@@ -5,7 +5,7 @@ import os
 import pathlib
 
 import pytest
-from conftest import FIX, PLAIN_LINUX, SPDK_LINUX, git, write
+from conftest import FIX, PLAIN_LINUX, SPDK_LINUX, commit_all, git, write
 
 from uiokit import common
 from uiokit.cli import series
@@ -278,9 +278,7 @@ def test_a_copy_of_the_bus_driver_below_another_repository(make_tree, three, cap
     path = make_tree().path
     (path / "VERSION").unlink()
     write(tmp_path, {".gitignore": "/*\n!/dpdk-*\n"})
-    git(tmp_path, "init", "-q", "-b", "main")
-    git(tmp_path, "add", "-A")
-    git(tmp_path, "commit", "-q", "-m", "their code")
+    commit_all(tmp_path)
     code, out, _ = run(capsys, "status", path)
     assert code == common.FAILED and out.startswith("DPDK of unknown version: affected: ")
     with pytest.raises(common.Usage, match="--base YY.MM"):
@@ -351,9 +349,7 @@ def test_refresh_refuses_a_commit_of_no_patch_among_those_of_the_series(applied)
 def test_refresh_refuses_to_overwrite_uncommitted_changes(applied, payload):
     (applied.path / "app/test/test_it.c").write_text("int z;\n")
     git(applied.path, "commit", "-qa", "--amend", "--no-edit")
-    git(payload, "init", "-q")
-    git(payload, "add", "-A")
-    git(payload, "commit", "-q", "-m", "payload")
+    commit_all(payload)
     (payload / "app/test/test_it.c").write_text("int unsaved;\n")
     with pytest.raises(common.Usage, match="not committed"):
         refresh.refresh(applied)
@@ -371,8 +367,7 @@ def test_track_lists_commits_and_finds_the_first_that_does_not_fit(make_tree, pa
 
     def commit(subject, name, text):
         write(tree.path, {name: text})
-        git(tree.path, "add", "-A")
-        git(tree.path, "commit", "-q", "-m", subject)
+        commit_all(tree.path, subject)
 
     assert run(capsys, "track", tree.path) == (
         common.PASSED, "DPDK 22.11.11: 0 commits to look at; the series fits\n", "")

@@ -9,6 +9,7 @@ import subprocess
 import xml.etree.ElementTree as xml
 
 import pytest
+from conftest import write
 
 from uiokit import common
 from uiokit.cli import spdk
@@ -34,10 +35,7 @@ def output(**different):
 
 @pytest.fixture
 def tree(tmp_path):
-    for places in spdk.PROGRAMS.values():
-        path = tmp_path / "spdk" / places[0]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("")
+    write(tmp_path / "spdk", {places[0]: "" for places in spdk.PROGRAMS.values()})
     return tmp_path / "spdk"
 
 

@@ -78,8 +78,7 @@ def test_a_tampered_or_interrupted_preparation_is_put_right(build, monkeypatch):
     assert "attach" not in prepared(build, dpdk_tree.COMMON)
 
 
-def test_untracked_files_of_a_checkout_are_named(make_tree, payload, monkeypatch, capsys):
-    monkeypatch.setattr(variants, "build_environment", lambda: dict(os.environ))
+def test_untracked_files_of_a_checkout_are_named(build, make_tree, capsys):
     build = variants.Build(make_tree(is_git=True))
     write(build.tree.path, {"lib/new.c": ""})
     prepare(build, ["fix"])
