@@ -153,10 +153,6 @@ def test_no_device(tmp_path):
     assert done.returncode == 77 and "no device is bound" in done.stderr
 
 
-def test_idle(stopped):
-    stopped.says(0, "idle: no process has the device open, mapped or claimed")
-
-
 def test_bus_mastering_that_no_process_accounts_for(machine):
     machine.says(69, "unknown: bus mastering is on, and no process is visible that has the device",
                  f"next: if no process is to have it, setpci -s {BDF} COMMAND=0:4 clears the bit")
@@ -219,20 +215,15 @@ def test_version_by_the_text_in_the_program(machine):
     machine.says(1, "its DPDK 24.11.3 is an affected version")
 
 
-def test_version_by_the_shared_configuration(machine):
+def test_version_by_the_shared_configuration_without_which_it_is_an_unknown_risk(machine):
     machine.process(100, library=None)
     machine.map_file(100, machine.root / "usr/bin/app", EAL)
+    machine.says(1, "at risk: ", "cannot tell whether its DPDK of unknown version is an affected")
     config = machine.root / "run/dpdk/rte/config"
     for version, said in (((25, 11, 2, 99), "25.11.2"), ((26, 11, 0, 3), "26.11.0-rc3")):
         number = int.from_bytes(version, "big")
         config.write_bytes(b"".join(part.to_bytes(4, sys.byteorder) for part in (19820526, number)))
         machine.says(1, f"its DPDK {said} is an affected version")
-
-
-def test_an_unknown_version_is_a_risk(machine):
-    machine.process(100, library=None)
-    machine.map_file(100, machine.root / "usr/bin/app", EAL)
-    machine.says(1, "at risk: ", "cannot tell whether its DPDK of unknown version is an affected")
 
 
 def test_a_plugin_with_dpdk_inside(machine):
@@ -261,13 +252,6 @@ def test_another_fix_shows_by_a_secondary_without_the_device_open(machine):
     machine.secondary(library=OLD, version="26.03.0")
     machine.says(0, "mapped by secondary process 200 (perf), DPDK 26.03.0: fixed",
                  "healthy: ", "none with /dev/uio0 open; its DPDK has the fix")
-
-
-def test_a_secondary_with_the_device_open(machine):
-    machine.process(100, library=OLD)
-    machine.secondary(uio=True, library=OLD)
-    machine.says(1, "at risk: secondary process 200 (perf) has /dev/uio0 open: when it ends, the "
-                 "kernel clears bus mastering, and I/O of primary process 100 (spdk_tgt) hangs")
 
 
 @pytest.fixture
@@ -299,9 +283,10 @@ def test_secondaries_that_share_the_open_file(machine, kernel):
            "open: when it ends, the kernel clears bus mastering")
 
 
-def test_a_forked_process_that_opens_the_file_again(machine, kernel):
+def test_a_forked_process_is_a_second_opener_if_it_opens_the_file_again(machine, kernel):
     machine.process(100)
     machine.process(101, parent=100)
+    machine.says(0, "healthy: primary process 100")
     kernel({100: "a", 101: "a"}, 0, "healthy: primary process 100")
     kernel({100: "a", 101: "b"}, 1, "at risk: primary process 101 (spdk_tgt) has /dev/uio0 open as")
 
@@ -353,9 +338,11 @@ def test_kcmp(module, tmp_path):
         assert same == [True, False]
 
 
-def test_igb_uio_counts_its_openers(machine):
+def test_a_secondary_with_the_device_open_is_a_risk_unless_igb_uio_counts_its_openers(machine):
     machine.process(100, library=OLD)
     machine.secondary(uio=True, library=OLD)
+    machine.says(1, "at risk: secondary process 200 (perf) has /dev/uio0 open: when it ends, the "
+                 "kernel clears bus mastering, and I/O of primary process 100 (spdk_tgt) hangs")
     drivers = machine.root / "sys/bus/pci/drivers"
     (drivers / "uio_pci_generic").rename(drivers / "igb_uio")
     machine.says(0, "healthy: ")
@@ -385,12 +372,6 @@ def test_a_driver_that_is_not_dpdk(stopped):
     stopped.says(0, "healthy: process 300 (nvmed, not DPDK) has the device")
 
 
-def test_a_forked_process_is_no_second_opener(machine):
-    machine.process(100)
-    machine.process(101, parent=100)
-    machine.says(0, "healthy: primary process 100")
-
-
 def test_lost_and_restored(stopped):
     stopped.process(100)
     stopped.says(1, "lost: bus mastering is OFF while primary process 100 (spdk_tgt) has the",
@@ -415,15 +396,11 @@ def test_the_question_of_restore(stopped, answer, code):
     assert ("nothing was changed" in done.stderr) == (code == 1)
 
 
-def test_a_secondary_whose_primary_ended(stopped):
-    stopped.secondary()
-    stopped.says(1, "lost: the primary process has ended, secondary process 200 (perf) is left")
-    stopped.refuses_to_restore(1, "the primary process has ended")
-
-
-def test_a_stock_secondary_is_not_the_owner(stopped):
-    stopped.secondary(uio=True, library=OLD)
-    stopped.process(300, "cat", library=None, bar=False, prefix=None)
+@pytest.mark.parametrize("is_stock", [False, True])
+def test_a_secondary_whose_primary_ended(stopped, is_stock):
+    stopped.secondary(uio=is_stock, library=OLD if is_stock else FIXED)
+    if is_stock:
+        stopped.process(300, "cat", library=None, bar=False, prefix=None)
     stopped.says(1, "lost: the primary process has ended, secondary process 200 (perf) is left")
     stopped.refuses_to_restore(1, "the primary process has ended")
 
@@ -637,7 +614,8 @@ def test_installed(stopped, library, verdict):
     (folder / "pkgconfig").mkdir(parents=True)
     (folder / "pkgconfig/libdpdk.pc").write_text("Version: 24.11.2\n")
     (folder / "librte_bus_pci.so.25").write_bytes(library)
-    stopped.says(0, f"installed in {folder}: DPDK 24.11.2: {verdict}")
+    stopped.says(0, "idle: no process has the device open, mapped or claimed",
+                 f"installed in {folder}: DPDK 24.11.2: {verdict}")
 
 
 @pytest.mark.parametrize("args, lines, changed", [

@@ -46,11 +46,6 @@ def test_the_evidence_names_the_lines():
     assert f"{dpdk_tree.LINUX}:6:" in evidence and "line 13" in evidence
 
 
-def test_spdk_change_is_taken_back():
-    assert dpdk_tree.without_spdk_change(SPDK_LINUX) == PLAIN_LINUX
-    assert dpdk_tree.without_spdk_change(PLAIN_LINUX) is None
-
-
 def test_code_that_has_moved_gives_no_diagnosis():
     with pytest.raises(common.Infrastructure, match="unknown.*newer than this project"):
         diagnose(COMMON.replace("pci_uio_alloc_resource(dev", "pci_uio_other(dev"))
@@ -58,11 +53,15 @@ def test_code_that_has_moved_gives_no_diagnosis():
         diagnose(linux=LINUX.replace("devname", "name"))
 
 
-def test_folder_that_is_no_dpdk(tmp_path):
+def test_folder_that_is_no_dpdk(make_tree, tmp_path):
     with pytest.raises(common.Usage, match="not a DPDK source tree"):
-        dpdk_tree.Tree(tmp_path)
+        dpdk_tree.Tree(tmp_path, part=True)
     with pytest.raises(common.Usage, match="no such folder"):
         dpdk_tree.Tree(tmp_path / "nowhere")
+    copy = make_tree().path
+    (copy / "VERSION").unlink()
+    with pytest.raises(common.Usage, match="not a DPDK source tree"):
+        dpdk_tree.Tree(copy)
 
 
 def test_version_in_another_encoding_gives_one_line(make_tree):
@@ -71,18 +70,6 @@ def test_version_in_another_encoding_gives_one_line(make_tree):
     with pytest.raises(common.Usage, match="VERSION: .* is not a version such as") as caught:
         dpdk_tree.Tree(tree.path)
     assert str(caught.value).isascii() and "\n" not in str(caught.value)
-
-
-def test_a_copy_of_the_bus_driver_has_no_version_until_it_is_named(make_tree):
-    path = make_tree().path
-    (path / "VERSION").unlink()
-    with pytest.raises(common.Usage, match="not a DPDK source tree"):
-        dpdk_tree.Tree(path)
-    tree = dpdk_tree.Tree(path, part=True)
-    assert str(tree) == "DPDK of unknown version"
-    with pytest.raises(common.Usage, match="--base YY.MM"):
-        print(tree.version)
-    assert dpdk_tree.Tree(path, part=True, base="24.07").version == (24, 7, 0)
 
 
 def test_git_further_up_counts_only_if_it_tracks_the_tree(make_tree, tmp_path):

@@ -97,21 +97,16 @@ def test_inject_kills_at_a_call_of_the_named_thread(inject, thread, written, cod
     assert (ended.stdout, ended.returncode) == (written, code)
 
 
-def test_the_full_form_fails_each_call_of_an_attach_in_each_way():
-    points = sweeps.failures(workload.SyscallTrace(TRACE), "full")
-    assert {call for call, _ in points} == {
-        workload.Call("openat", 2), workload.Call("openat", 3), workload.Call("read", 1)}
-    assert (workload.Call("read", 1), "short") in points
-    assert (workload.Call("openat", 3), "short") not in points
-    assert len(points) == 3 * len(sweeps.ERRORS) + 1
-
-
-def test_the_short_form_fails_each_call_of_an_attach_but_not_of_the_scan():
+def test_each_call_of_an_attach_fails_in_each_way_in_the_full_form_also_of_the_scan():
     trace = workload.SyscallTrace(TRACE)
-    full, short = (sweeps.failures(trace, depth) for depth in ("full", "short"))
-    scan = [(workload.Call("openat", 2), error) for error in sweeps.ERRORS]
-    assert [point for point in full if point not in short] == scan
-    assert len(sweeps.failures(trace, "probe")) == 1
+    full, short, probe = (sweeps.failures(trace, depth) for depth in sweeps.STEPS)
+    scan, opened, read = (workload.Call(*call) for call in (
+        ("openat", 2), ("openat", 3), ("read", 1)))
+    assert sorted(full) == sorted([*((call, error) for call in (scan, opened, read)
+                                     for error in sweeps.ERRORS), (read, "short")])
+    assert [point for point in full if point not in short] == [
+        (scan, error) for error in sweeps.ERRORS]
+    assert len(probe) == 1
 
 
 def test_the_short_form_of_kill_tries_each_call_while_a_secondary_has_the_device():

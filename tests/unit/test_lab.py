@@ -127,21 +127,17 @@ def gone(pid):
 
 # The result of a run
 
-def test_the_exit_code_is_the_commands(guest):
-    result = vm.boot(guest("port('lab.ctl', b'ready\\nstart\\nexit 3\\nend\\n')"))
-    assert (result.code, result.timed_out) == (3, False)
-    assert (result.kernel, result.accel) == (RELEASE, "tcg")
-
-
-def test_output_is_kept_apart_and_exact(guest):
+def test_exit_code_and_output_are_the_commands_and_kept_apart(guest):
     lines = []
     result = vm.boot(guest("""
 port('lab.ctl', b'ready\\nstart\\n')
 port('lab.out', b'one\\r\\ntw')
 port('lab.err', b'three\\n')
 port('lab.out', b'o\\n')
-port('lab.ctl', b'exit 0\\nend\\n')
+port('lab.ctl', b'exit 3\\nend\\n')
 """), on_line=lines.append)
+    assert (result.code, result.timed_out) == (3, False)
+    assert (result.kernel, result.accel) == (RELEASE, "tcg")
     assert (result.stdout, result.stderr) == ("one\r\ntwo\n", "three\n")
     assert lines == ["one\r", "two"]
 

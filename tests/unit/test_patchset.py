@@ -2,7 +2,7 @@
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
 import pytest
-from conftest import FIX, git, write
+from conftest import FIX, write
 
 from uiokit import common
 from uiokit.series import dpdk_tree, patchset, scratch
@@ -10,14 +10,6 @@ from uiokit.series import dpdk_tree, patchset, scratch
 
 def patched(tree):
     return scratch.patched_files(tree, patchset.read())
-
-
-def test_patched_files_are_the_new_and_the_edited_ones(make_tree, payload):
-    tree = make_tree(is_git=True)
-    made = patched(tree)
-    assert sorted(made) == ["app/test/test_it.c", dpdk_tree.COMMON]
-    assert b"pci_uio_attach_secondary" in made[dpdk_tree.COMMON]
-    assert git(tree.path, "status", "--porcelain") == ""
 
 
 @pytest.mark.parametrize("version, wins", [

@@ -106,16 +106,15 @@ def test_without_an_identity_nothing_is_signed(make_tree, payload, tmp_path):
     assert apply.apply(make_tree(), patchset.read())
 
 
-def test_mails_give_the_same_tree_and_the_same_bytes(make_tree, applied, tmp_path, monkeypatch):
+def test_mails_give_the_same_tree(make_tree, applied, tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     mailed = make_tree("22.11.10", True)
     (mailed.path / "VERSION").write_text("22.11.11\n")
     git(mailed.path, "commit", "-qam", "import")
-    first, second = (export.export(mailed, patchset.read(), tmp_path / name)
-                     for name in ("one", "two"))
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
-    assert "[PATCH 22.11 0/2] two patches" in first[0].read_text()
-    git(mailed.path, "am", "-q", *map(str, first[1:]))
+    cover, *mails = export.export(mailed, patchset.read(), tmp_path / "out")
+    for text in ("[PATCH 22.11 0/2] two patches", "\nDate: Tue, 14 Nov 2023 22:13:20 "):
+        assert text in cover.read_text()
+    git(mailed.path, "am", "-q", *map(str, mails))
     assert git(mailed.path, "rev-parse", "HEAD^{tree}") == \
         git(applied.path, "rev-parse", "HEAD^{tree}")
 
@@ -294,7 +293,7 @@ def test_a_copy_of_the_bus_driver_below_another_repository(make_tree, three, cap
     assert git(tmp_path, "diff", "--stat", "main").count(dpdk_tree.COMMON) == 1
     assert git(tmp_path, "status", "--porcelain") == ""
     tree = dpdk_tree.Tree(path, part=True, base="24.07")
-    assert refresh.refresh(tree) == []
+    assert tree.version == (24, 7, 0) and refresh.refresh(tree) == []
     (path / dpdk_tree.COMMON).write_text(
         (path / dpdk_tree.COMMON).read_text().replace("more();", "most();"))
     git(path, "commit", "-qa", "--amend", "--no-edit")
@@ -395,11 +394,9 @@ def test_track_lists_commits_and_finds_the_first_that_does_not_fit(make_tree, pa
             series.main(["track", str(tree.path), "--since", since])
 
 
-def test_status_exit_codes(make_tree, payload, tmp_path, capsys):
+def test_status_exit_codes(make_tree, payload, capsys):
     tree = make_tree()
     assert run(capsys, "status", tree.path)[0] == common.FAILED
     apply.apply(tree, patchset.read())
     code, out, _ = run(capsys, "status", tree.path)
     assert code == common.PASSED and "fixed" in out and "carries 2 of 2 patches" in out
-    with pytest.raises(common.Usage, match="not a DPDK source tree"):
-        series.main(["status", str(tmp_path)])
