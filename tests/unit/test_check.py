@@ -94,9 +94,8 @@ def test_wrong_calls_are_named_before_anything_is_done(run, argv, complaint, cap
 @pytest.mark.parametrize("programs, module, installed", [
     (["pytest-3"], False, []), (["pytest"], False, []), ([], True, []),
     ([], False, ["python3-pytest"])])
-def test_pytest_is_taken_by_any_name(run, monkeypatch, programs, module, installed):
+def test_pytest_is_taken_by_any_name(monkeypatch, programs, module, installed):
     monkeypatch.setattr(shutil, "which", lambda name, **_: name in programs or None)
-    monkeypatch.setattr(run, "results", RESULTS)
     wanted = []
     monkeypatch.setattr(distro, "install", lambda packages, _: wanted.extend(packages))
     monkeypatch.setattr(process, "run",

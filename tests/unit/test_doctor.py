@@ -158,13 +158,16 @@ def test_bus_mastering_that_no_process_accounts_for(machine):
                  f"next: if no process is to have it, setpci -s {BDF} COMMAND=0:4 clears the bit")
 
 
-def test_healthy(machine):
+def test_healthy_in_words_and_in_json(machine):
     machine.process(100)
     machine.secondary()
     machine.claim(100)
     machine.says(0, "healthy: primary process 100 (spdk_tgt) has the device, 1 secondary process "
                  "attached, none with /dev/uio0 open; its DPDK has the fix",
                  "claimed by process 100\n")
+    facts = json.loads(machine.doctor("--json").stdout)["devices"][BDF]
+    assert facts["state"] == "healthy" and facts["bus_master"] is True and facts["claim"] == 100
+    assert facts["openers"][0]["pid"] == 100 and facts["openers"][0]["role"] == "primary"
 
 
 def test_a_primary_that_attaches(machine):
@@ -426,10 +429,12 @@ def test_the_claim_tells_the_owner(machine):
     machine.says(1, "at risk: primary process 90 (intruder) has /dev/uio0 open as well")
 
 
-def test_any_resource_may_be_locked(machine):
+@pytest.mark.parametrize("file, claim", [("resource4", 100), ("config", None)])
+def test_a_lock_of_any_resource_and_of_nothing_else_is_a_claim(machine, file, claim):
     machine.process(100)
-    machine.claim(100, machine.resource.with_name("resource4"))
-    machine.says(0, "claimed by process 100\n")
+    machine.claim(100, machine.config.with_name(file))
+    facts = json.loads(machine.doctor("--json").stdout)["devices"][BDF]
+    assert (facts["claim"], facts["claim_in_other_sysfs"]) == (claim, False)
 
 
 def test_a_claim_that_a_forked_process_has_kept(stopped):
@@ -446,12 +451,6 @@ def test_a_claim_in_another_mount_of_sysfs(machine):
     machine.claim(100, where=("00:99", machine.resource.stat().st_ino))
     machine.says(0, "claimed by process 100 in another mount of sysfs: a primary process that uses "
                  "this mount is not refused", "mapped by primary process 100", "healthy: ")
-
-
-def test_a_lock_of_config_space_is_no_claim(machine):
-    machine.process(100)
-    machine.claim(100, machine.config)
-    assert "claimed by" not in machine.doctor().stdout
 
 
 def test_a_device_without_a_resource_has_no_claim(machine):
@@ -598,14 +597,6 @@ def test_addresses(tmp_path, bdf, short):
 def test_usage_errors(machine, args, text):
     done = machine.doctor(*args)
     assert done.returncode == 2 and text in done.stderr and "Traceback" not in done.stderr
-
-
-def test_json(machine):
-    machine.process(100)
-    machine.claim(100)
-    facts = json.loads(machine.doctor("--json").stdout)["devices"][BDF]
-    assert facts["state"] == "healthy" and facts["bus_master"] is True and facts["claim"] == 100
-    assert facts["openers"][0]["pid"] == 100 and facts["openers"][0]["role"] == "primary"
 
 
 @pytest.mark.parametrize("library, verdict", [(FIXED, "fixed"), (OLD, "affected")])

@@ -44,13 +44,11 @@ def test_what_is_wrong_is_found_on_each_device(variant, commands, counts, found)
     assert all(re.search(f"{re.escape(name)}: [^:]*{found}", text) for name in network.DEVICES)
 
 
-def test_a_secondary_that_fails_is_found():
-    assert "dpdk-pdump failed" in " ".join(wrong(
-        "patched", [ON] * 3, [9999] * 3, SECONDARIES.replace("pdump: exit code 0", "pdump: x")))
-
-
-def test_a_device_that_was_not_tested_is_found():
-    assert "e1000e: before" in " ".join(wrong("patched", [ON] * 3, [9999] * 3, devices=2))
+@pytest.mark.parametrize("different, found", [
+    ({"secondaries": SECONDARIES.replace("pdump: exit code 0", "pdump: x")}, "dpdk-pdump failed"),
+    ({"devices": 2}, "e1000e: before")])
+def test_a_secondary_that_fails_and_a_device_that_was_not_tested_are_found(different, found):
+    assert found in " ".join(wrong("patched", [ON] * 3, [9999] * 3, **different))
 
 
 def test_packets_are_counted_by_their_length(tmp_path):
