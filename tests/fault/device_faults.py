@@ -222,8 +222,12 @@ def primary_stopped(variant):
         primary.process.send_signal(signal.SIGCONT)
         wait_until(lambda: len(open_uio(secondary.process.pid)) == len(drives),
                    "the secondary has the open files of both drives")
+        secondary.process.stdin.write(b"\n")
+        [kept] = (DEVICES / drives[1] / "uio").iterdir()
+        wait_until(lambda: open_uio(secondary.process.pid) == {f"/dev/{kept.name}"},
+                   "the secondary has only the open file of the drive that it did not detach")
         run = secondary.finish()
-        expect(run.passed, f"the secondary detaches both: {run}")
+        expect(run.passed, f"the secondary detaches the other: {run}")
         expect(primary.check() == [] and primary.stop() == 0, "the primary works")
 
 

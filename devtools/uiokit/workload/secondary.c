@@ -298,7 +298,8 @@ secondary_main(char **argv)
 {
 	/*
 	 * unshared: no open files of the primary are expected; stay: attached until the end of
-	 * input; read_only: config space is not written, since others may do so.
+	 * input, of which each byte detaches the next drive; read_only: config space is not
+	 * written, since others may do so.
 	 */
 	const bool attach = workload_option(argv, "--no-attach") == NULL,
 		unshared = workload_option(argv, "--unshared") != NULL,
@@ -309,7 +310,7 @@ secondary_main(char **argv)
 	const char *started = workload_option(argv, "--started"),
 		*rounds = workload_option(argv, "--time-config"),
 		*become = workload_option(argv, "--become"), *qid = workload_option(argv, "--read");
-	unsigned int d, fds, maps;
+	unsigned int d, gone = 0, fds, maps;
 	uint64_t began, attached, probe = 0;
 	char byte;
 	int left, ret = 0;
@@ -355,15 +356,15 @@ secondary_main(char **argv)
 	printf("{\"fds\": %u}\n", secondary_count_fds() - fds);
 	if (stay)
 		secondary_phase("stay");
-	while (stay && read(STDIN_FILENO, &byte, 1) > 0)
-		;
+	while (stay && read(STDIN_FILENO, &byte, 1) > 0 && gone < workload_devices_nb)
+		rte_pci_unmap_device(workload_devices[gone++]);
 	secondary_phase("use");
-	for (d = 0; d < workload_devices_nb; d++)
+	for (d = gone; d < workload_devices_nb; d++)
 		ret |= secondary_use_config(workload_devices[d], read_only);
 	if (rounds != NULL && workload_devices_nb > 0)
 		ret |= secondary_time_config(workload_devices[0], atoi(rounds));
 	secondary_phase("detach");
-	for (d = 0; d < workload_devices_nb; d++)
+	for (d = gone; d < workload_devices_nb; d++)
 		rte_pci_unmap_device(workload_devices[d]);
 	secondary_phase("wait");
 	left = secondary_left_fds(fds);
