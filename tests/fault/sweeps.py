@@ -185,6 +185,8 @@ def run_readers(variant, before):
     except workload.NoVerdict:
         return None, readers
     for number in range(READERS):
+        if primary.process.poll() is not None:
+            break
         secondary = workload.Secondary(variant, workload.reading(number))
         # Without a primary it may wait for an answer for ever.
         within = READER_DEADLINE if primary.process.poll() is None else ORPHAN_DEADLINE

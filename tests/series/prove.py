@@ -72,9 +72,10 @@ def mails(tree):
 def commits(tree, full=False):
     """Every commit of the series builds, without a warning in a file that it touches, and passes.
 
-    Each commit from the fix on must pass the default cases of the autotest. The cases that a commit
-    adds must pass with nothing but what it needs. Of the many cases of the test's first commit, the
-    default ones are enough, unless full. One guest runs them with the bus driver of each commit.
+    The default cases of the autotest must pass on the commit that brings the fix; if full, also on
+    each later one. The cases that a commit adds must pass with nothing but what it needs. Of the
+    many cases of the test's first commit, the default ones are enough, unless full. One guest runs
+    them with the bus driver of each commit.
     """
     build = variants.Build(tree)
     cases = {}
@@ -115,8 +116,9 @@ def _steps(build, full):
     for patch in build.patches:
         if patch.touches_library():
             driver.append(patch)
-            fixed = any(one.brings_fix(build.tree) for one in driver)
-            yield patch, [*driver, *rest], autotest.SHORT if fixed else ()
+            fixed = [one for one in driver if one.brings_fix(build.tree)]
+            yield patch, [*driver, *rest], (
+                autotest.SHORT if fixed and (full or patch in fixed) else ())
             continue
         names = [need.name for need in patchset.read([patch.name])]
         # What names no need of this tree, such as the test itself, is of the fix.

@@ -161,10 +161,12 @@ def instructions(rounds):
 
 def growth(rounds):
     """Attach and memory, by the number of drives and of attached secondaries."""
+    # The guest of a short run has only some of the drives.
+    drives = [x for x in DRIVES if x <= len(workload.DRIVES)]
     primary = workload.Primary(workload.PATCHED)
     primary.ask("pause")
     for number in range(rounds):
-        for x in rotate(DRIVES, number):
+        for x in rotate(drives, number):
             for variant in rotate((workload.PATCHED, workload.STOCK), number):
                 reset_conditions(primary)
                 facts = facts_of(workload.run_secondary(variant, drives=workload.DRIVES[:x]))
@@ -176,7 +178,7 @@ def growth(rounds):
     rounds = max(1, rounds // 3)
     for number in range(rounds):
         attached = []
-        for x in SECONDARIES:
+        for x in SECONDARIES[:len(drives)]:
             while len(attached) < x:
                 secondary = workload.Secondary(workload.PATCHED, ["--stay"], workload.DRIVES[:1])
                 if not secondary.wait_for('"attached"'):

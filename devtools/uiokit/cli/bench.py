@@ -25,6 +25,7 @@ GUESTS = {"attach": _TWO_DRIVES,
           "instructions": {**_TWO_DRIVES, **_COUNTING},
           "growth": {"nvme": 32, "mem": 1536, **_COUNTING},
           "iops": {}, "death": {}}
+_SHORT_GUESTS = {**GUESTS, "growth": {"nvme": 2, **_COUNTING}}
 TIMEOUT = 3600
 MEASURE = pathlib.Path(report.__file__).with_name("measure.py")
 
@@ -41,7 +42,8 @@ def main(argv):
     taken = []
     for part, rounds in ROUNDS.items():
         with common.step(f"measuring {part}"):
-            found, guest = measured(part, folders, rounds[not options.short])
+            found, guest = measured(part, folders, rounds[not options.short],
+                                    (_SHORT_GUESTS if options.short else GUESTS)[part])
         taken += found
         common.replace_file(folder / "samples.jsonl",
                             "".join(f"{json.dumps(one)}\n" for one in taken))
@@ -60,13 +62,13 @@ def main(argv):
     return common.FAILED if missed else common.PASSED
 
 
-def measured(part, folders, rounds):
-    """Measure a part in the guest: (samples, the lab's Result)."""
+def measured(part, folders, rounds, guest):
+    """Measure a part in this guest: (samples, the lab's Result)."""
     given = common.build_dir("bench") / f".{part}.jsonl"
     given.unlink(missing_ok=True)
     result = vm.boot(
         host.options(folders, MEASURE, [part, str(rounds)], timeout=TIMEOUT,
-                     give=[("/tmp/samples.jsonl", str(given))], **GUESTS[part]),
+                     give=[("/tmp/samples.jsonl", str(given))], **guest),
         on_line=lambda line: line.startswith("#") and common.say(f"  {line[2:]}"))
     if result.code != 0:
         raise common.Infrastructure(f"{part} was not measured:\n{result.stdout}{result.stderr}")

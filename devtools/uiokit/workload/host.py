@@ -6,6 +6,7 @@
 import os
 import pathlib
 import shutil
+import tempfile
 
 from .. import arch, common, process
 from ..dpdk import variants
@@ -25,18 +26,17 @@ def build(tree, **more):
     more: as variants.Build takes it.
     """
     made = variants.Build(tree, **more)
-    folders = {}
-    for variant, laid_out in made.variants().items():
-        folders[variant] = made.root / f"workload-{variant}"
-        with made.alone(), common.fresh_dir(folders[variant], keep_same=True) as folder:
-            for part in ("lib", "drivers"):
-                shutil.copytree(laid_out / part, folder / part, symlinks=True,
-                                copy_function=os.link)
-            (folder / "app").mkdir()
-            process.run([*arch.native().compiler, "-Wall", "-Wextra", "-Werror", "-O2",
-                         HERE / "inject.c", "-o", folder / "app/inject"],
-                        problem=common.CheckFailed)
-            made.compile(_SOURCES, folder / "app/uio_workload", [f"-I{common.TOP / 'app/test'}"])
+    laid_out = made.variants()
+    folders = {variant: made.root / f"workload-{variant}" for variant in laid_out}
+    with made.alone(), tempfile.TemporaryDirectory(dir=made.root) as programs:
+        process.run([*arch.native().compiler, "-Wall", "-Wextra", "-Werror", "-O2",
+                     HERE / "inject.c", "-o", f"{programs}/inject"], problem=common.CheckFailed)
+        made.compile(_SOURCES, f"{programs}/uio_workload", [f"-I{common.TOP / 'app/test'}"])
+        for variant, folder in folders.items():
+            with common.fresh_dir(folder, keep_same=True) as fresh:
+                for part, origin in (("lib", laid_out[variant] / "lib"), ("app", programs),
+                                     ("drivers", laid_out[variant] / "drivers")):
+                    shutil.copytree(origin, fresh / part, symlinks=True, copy_function=os.link)
     return folders
 
 
