@@ -110,8 +110,7 @@ def _list(options):
 
 def _status(options):
     tree = _tree(options)
-    state, evidence = dpdk_tree.diagnose(
-        lambda name: (tree.path / name).read_text(errors="replace"))
+    state, evidence = dpdk_tree.diagnose(tree.read)
     carried = ""
     if tree.text:
         found = apply.applied(tree)

@@ -31,8 +31,8 @@ MARK = ".dpdk-uio-secondary"
 def _spdk_options(tree):
     """Enable SPDK's libraries; a DPDK without enable_libs (22.11) can only disable the others."""
     libs = f"-Denable_libs={','.join(_SPDK_LIBS)}"
-    if "option('enable_libs'" not in _read(tree, "meson_options.txt"):
-        listed = re.search(r"(?s)optional_libs = \[(.*?)\]", _read(tree, "lib/meson.build"))
+    if "option('enable_libs'" not in tree.read("meson_options.txt"):
+        listed = re.search(r"(?s)optional_libs = \[(.*?)\]", tree.read("lib/meson.build"))
         if not listed:
             raise common.Usage(f"{tree.path}: neither an option enable_libs in meson_options.txt "
                                "nor a list optional_libs in lib/meson.build; use --profile full")
@@ -40,11 +40,6 @@ def _spdk_options(tree):
         libs = f"-Ddisable_libs={','.join(sorted(others))}"
     return ["--buildtype=debugoptimized", f"-Denable_drivers={_SPDK_DRIVERS}", libs,
             "-Dtests=false", "-Ddisable_apps=*"]
-
-
-def _read(tree, name):
-    path = tree.path / name
-    return path.read_text(errors="replace") if path.is_file() else ""
 
 
 PROFILES = {

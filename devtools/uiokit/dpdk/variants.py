@@ -68,10 +68,7 @@ class Build:
             self.patched[f"without-{without}"] = [
                 patch for patch in self.patches
                 if patch.name in kept or not patch.touches_library()]
-        self.diagnosis, self.evidence = dpdk_tree.diagnose(self._read)
-
-    def _read(self, name):
-        return (self.tree.path / name).read_text(errors="replace")
+        self.diagnosis, self.evidence = dpdk_tree.diagnose(tree.read)
 
     def variants(self):
         """Build and return {variant: folder}. A base without the bug has no patched variant."""

@@ -40,9 +40,9 @@ class Tree:
         self.path = pathlib.Path(path).resolve()
         if not self.path.is_dir():
             raise common.Usage(f"{path}: no such folder")
-        self.text = self._read("VERSION").strip().partition("\n")[0]
+        self.text = self.read("VERSION").strip().partition("\n")[0]
         self.is_whole = bool(self.text and re.search(r"project\('DPDK'",
-                                                     self._read("meson.build")))
+                                                     self.read("meson.build")))
         lacking = [name for name in (COMMON, LINUX) if not (self.path / name).is_file()]
         if not self.is_whole and (lacking or not part):
             raise common.Usage(f"{path} is not a DPDK source tree "
@@ -65,11 +65,10 @@ class Tree:
     def __str__(self):
         return f"DPDK {self.text or 'of unknown version'}"
 
-    def _read(self, name):
-        try:
-            return (self.path / name).read_text(errors="replace")
-        except OSError:
-            return ""
+    def read(self, name):
+        """The text of a file of the tree; empty if there is none."""
+        path = self.path / name
+        return path.read_text(errors="replace") if path.is_file() else ""
 
     @property
     def version(self):
