@@ -190,28 +190,25 @@ def _load(image, folder, driver, guest):
     needed = {**NEEDED, **DRIVERS[driver]}
     kernel = Kernel(release, kernel_image.bootable(image), wanted=tuple(needed))
 
-    def load(names):
-        """Read these modules and then, level by level, their dependencies."""
-        modules, depends = {}, {}
-        while names := {name for name in names if name not in builtin
-                        and name not in kernel.modules and name not in modules}:
-            for name in names - files.keys():
-                raise common.Usage(
-                    f"kernel {release} has no module {name} ({needed.get(name, 'a dependency')}) "
-                    f"in {folder}: give the folder or the package that has it with --modules")
-            paths = [files[name] for name in sorted(names)]
-            for name, (version, needs) in zip(sorted(names), kernel_image.about_modules(paths)):
-                if version != release:
-                    raise common.Usage(f"{files[name]} is for kernel {version}, not for {release}: "
-                                       "give the folder with this kernel's modules with --modules")
-                modules[name] = kernel_image.read_module(files[name])
-                depends[name] = needs
-            names = {other for name in names for other in depends[name]}
-        kernel.modules.update(modules)
-        kernel.depends.update(depends)
+    def load(name):
+        """Read a module after those that it depends on."""
+        if name in builtin or name in kernel.modules:
+            return
+        if name not in files:
+            raise common.Usage(
+                f"kernel {release} has no module {name} ({needed.get(name, 'a dependency')}) "
+                f"in {folder}: give the folder or the package that has it with --modules")
+        version, kernel.depends[name] = kernel_image.about_module(files[name])
+        if version != release:
+            raise common.Usage(f"{files[name]} is for kernel {version}, not for {release}: "
+                               "give the folder with this kernel's modules with --modules")
+        for other in kernel.depends[name]:
+            load(other)
+        kernel.modules[name] = kernel_image.read_module(files[name])
 
-    load(needed)
+    for name in needed:
+        load(name)
     for name in OPTIONAL:
         with contextlib.suppress(common.Usage):
-            load([name])
+            load(name)
     return kernel

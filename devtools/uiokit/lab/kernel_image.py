@@ -111,17 +111,15 @@ def read_module(path):
     return data
 
 
-def about_modules(paths):
-    """(release of its kernel, names of the modules that it depends on) of each module file."""
+def about_module(path):
+    """(release of its kernel, names of the modules that it depends on) of a module file."""
     distro.need({MODINFO: "kmod"})
-    versions, depends = (
-        process.run([MODINFO, "-F", field, *paths], problem=common.Usage).stdout.splitlines()
-        for field in ("vermagic", "depends"))
-    if not len(versions) == len(depends) == len(paths):
-        raise common.Infrastructure("modinfo: a field is missing from one of "
-                                    f"{', '.join(path.name for path in paths)}")
-    return [(version.split(" ")[0], [name for name in needs.replace("-", "_").split(",") if name])
-            for version, needs in zip(versions, depends)]
+    shown = process.run([MODINFO, path], problem=common.Usage).stdout
+    found = dict(re.findall(r"(?m)^(vermagic|depends): *(.*)$", shown))
+    if len(found) != 2:
+        raise common.Infrastructure(f"modinfo: a field is missing from {path.name}")
+    needs = found["depends"].replace("-", "_").split(",")
+    return found["vermagic"].split(" ")[0], [name for name in needs if name]
 
 
 def _filter(program, data):
