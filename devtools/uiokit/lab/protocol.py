@@ -30,7 +30,8 @@ class Report:
 def listen(ports, sinks, *, boot_within, start_within, timeout, keyboard=None):
     """Pass on the data of each port to its sink until the guest reports `end` or has ended.
 
-    ports: sockets by name, of which lab.ctl is read here; sinks: functions of bytes by port name.
+    ports: sockets and pipes by name, of which lab.ctl is read here; sinks: functions of bytes by
+    port name.
     boot_within, start_within: seconds until the guest reports that it is up, and until the command
     starts. timeout: the command's time limit, which the guest enforces, or None.
     keyboard: a file descriptor whose input goes to the port `tty`.
@@ -65,7 +66,7 @@ def listen(ports, sinks, *, boot_within, start_within, timeout, keyboard=None):
                 return report
         # The guest reports `end` last, so the sockets have everything that it sent.
         for name, port in ports.items():
-            port.setblocking(False)
+            os.set_blocking(port.fileno(), False)
             while name != "lab.ctl" and _pass_on(port, sinks[name]):
                 pass
     return report
@@ -84,7 +85,7 @@ def _deadline(report, began, last_data, boot_within, start_within, timeout):
 def _pass_on(port, sink):
     """Pass one piece of data on; whether there was any."""
     try:
-        data = port.recv(1 << 16)
+        data = os.read(port.fileno(), 1 << 16)
     except (BlockingIOError, ConnectionResetError):
         return False
     if data:

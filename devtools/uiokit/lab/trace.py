@@ -25,28 +25,16 @@ HEAD = "# seconds since the start of the guest, device, bus master, COMMAND as w
 
 
 class Recorder:
-    """Writes one line for each transition that QEMU traces.
-
-    It is read like a socket: it has the read end of a pipe, QEMU the write end.
-    """
+    """Writes one line for each transition that QEMU traces to the write end of a pipe."""
 
     def __init__(self, models, write):
         self.models = models
         self.write = write
         self.began, self.began_monotonic = time.time(), time.monotonic()
         self.last = {}
-        self.read_end, write_end = os.pipe()
-        self.write_end = os.fdopen(write_end, "wb")
+        read_end, write_end = os.pipe()
+        self.read_end, self.write_end = os.fdopen(read_end, "rb"), os.fdopen(write_end, "wb")
         self.sink = protocol.by_line(self.record)
-
-    def fileno(self):
-        return self.read_end
-
-    def recv(self, size):
-        return os.read(self.read_end, size)
-
-    def setblocking(self, flag):
-        os.set_blocking(self.read_end, flag)
 
     def record(self, line):
         found = _WRITE.match(line)
@@ -98,7 +86,7 @@ def recorder(path, devices):
             pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(open(path, "w", buffering=1))
         record = Recorder(models, file.write)
-        stack.callback(os.close, record.read_end)
-        stack.callback(record.write_end.close)
+        stack.enter_context(record.read_end)
+        stack.enter_context(record.write_end)
         file.write(HEAD)
         yield record

@@ -246,7 +246,7 @@ def _run(argv, files, sinks, options, boot_within, keyboard):
         argv = argv + qemu.port_args(qemu_ends)
         if recorder:
             argv = argv + qemu.trace_args(recorder.write_end)
-            host_ends["trace"], qemu_ends["trace"] = recorder, recorder.write_end
+            host_ends["trace"], qemu_ends["trace"] = recorder.read_end, recorder.write_end
             sinks["trace"] = recorder.sink
         with qemu.running(argv, [*files, *qemu_ends.values()], log) as child:
             # With only QEMU's copies left, the end of QEMU is the end of file.
