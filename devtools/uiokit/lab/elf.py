@@ -3,6 +3,7 @@
 
 """ELF files: the loader and the libraries that a program needs, and the notes of a kernel."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -19,15 +20,13 @@ def is_elf(path):
         return file.read(4) == MAGIC
 
 
-def segments(file, kind):
-    """The segments of one kind, such as PT_NOTE, of an open ELF file; none if it is damaged."""
+def segments(path, kind):
+    """The segments of one kind, such as PT_NOTE, of an ELF file; none if it is damaged."""
     distro.python_module("elftools", "python3-pyelftools")
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
-    try:
-        return [found for found in ELFFile(file).iter_segments() if found.header.p_type == kind]
-    except ELFError:
-        return []
+    with open(path, "rb") as file, contextlib.suppress(ELFError):
+        yield from (found for found in ELFFile(file).iter_segments() if found.header.p_type == kind)
 
 
 def arch_of(path):
@@ -46,15 +45,13 @@ def place(library):
 
 
 def has_note(path, owner, kind):
-    with open(path, "rb") as file:
-        return any((note["n_name"], note["n_type"]) == (owner, kind)
-                   for segment in segments(file, "PT_NOTE") for note in segment.iter_notes())
+    return any((note["n_name"], note["n_type"]) == (owner, kind)
+               for segment in segments(path, "PT_NOTE") for note in segment.iter_notes())
 
 
 def interpreter(path):
     """The loader that a program names, or None: a static program, or a library."""
-    with open(path, "rb") as file:
-        return next((found.get_interp_name() for found in segments(file, "PT_INTERP")), None)
+    return next((found.get_interp_name() for found in segments(path, "PT_INTERP")), None)
 
 
 def libraries(path, library_path):
@@ -62,9 +59,8 @@ def libraries(path, library_path):
     own rules (RPATH, library_path, RUNPATH, the machine's cache), and the names of libraries that
     the loader does not find. A static program has neither.
     """
-    with open(path, "rb") as file:
-        if not segments(file, "PT_DYNAMIC"):
-            return [], []
+    if not any(segments(path, "PT_DYNAMIC")):
+        return [], []
     target = arch_of(path)
     found, missing = (_loaded if target.is_native else _searched)(path, library_path, target)
     for library in found:
@@ -100,12 +96,11 @@ def _searched(path, library_path, target):
     found, missing, todo = {}, [], [path]
     while todo:
         folders = library_path.split(":")
-        with open(todo.pop(), "rb") as file:
-            for segment in segments(file, "PT_DYNAMIC"):
-                names += [tag.needed for tag in segment.iter_tags("DT_NEEDED")]
-                for tag in segment.iter_tags("DT_RUNPATH"):
-                    folders += tag.runpath.replace(
-                        "$ORIGIN", os.path.dirname(file.name)).split(":")
+        program = todo.pop()
+        for segment in segments(program, "PT_DYNAMIC"):
+            names += [tag.needed for tag in segment.iter_tags("DT_NEEDED")]
+            for tag in segment.iter_tags("DT_RUNPATH"):
+                folders += tag.runpath.replace("$ORIGIN", os.path.dirname(program)).split(":")
         for name in names:
             places = [pathlib.Path(os.path.normpath(folder), name)
                       for folder in filter(None, [*folders, str(target.root / "lib")])]
