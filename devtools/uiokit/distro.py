@@ -4,6 +4,7 @@
 """The distribution: missing programs, and packages fetched without touching the machine's apt."""
 
 import contextlib
+import functools
 import importlib
 import os
 import pathlib
@@ -80,19 +81,6 @@ def python_module(name, package):
             return importlib.import_module(name)
     raise common.Infrastructure(f"python3 does not find the module {name} after {package} was "
                                 f"installed: install it for {sys.executable}")
-
-
-def apt_get(*args, cwd=None, suite=None, guest=arch.native()):
-    """Run apt-get in a private state, of an arch.Arch, and return what it printed.
-
-    suite: prefer the packages of this one.
-    """
-    return _apt("apt-get", *args, cwd=cwd, suite=suite, guest=guest)
-
-
-def apt_cache(*args, suite=None, guest=arch.native()):
-    """Run apt-cache in the private state and return what it printed; see apt_get()."""
-    return _apt("apt-cache", *args, suite=suite, guest=guest)
 
 
 def depending(packages, wanted, suite=None, guest=arch.native()):
@@ -203,7 +191,11 @@ def refresh_lists():
         stamp.unlink(missing_ok=True)
 
 
-def _apt(program, *args, cwd=None, suite=None, guest=None):
+def _apt(program, *args, cwd=None, suite=None, guest=arch.native()):
+    """Run a program of apt in a private state, of an arch.Arch, and return what it printed.
+
+    suite: prefer the packages of this one.
+    """
     if shutil.which(program) is None:
         raise common.Infrastructure(
             f"no {program} here: give a DPDK tree with --dpdk PATH and a kernel with --kernel PATH")
@@ -221,6 +213,9 @@ def _apt(program, *args, cwd=None, suite=None, guest=None):
         env = dict(os.environ, APT_CONFIG=str(state / "apt.conf"), LC_ALL="C.UTF-8")
         _update(state, sources, env, suite, guest)
         return process.run([program, *args], cwd=cwd, env=env).stdout
+
+
+apt_get, apt_cache = functools.partial(_apt, "apt-get"), functools.partial(_apt, "apt-cache")
 
 
 def _update(state, sources, env, suite, guest):
