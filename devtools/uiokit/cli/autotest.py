@@ -115,10 +115,11 @@ def _main(options, report, show):
         raise common.Skip(f"{tree} is {build.diagnosis}: there is nothing to patch")
     if options.only:
         folders = {options.only: folders[options.only]}
+    # The kernel has been fetched, and --verbose shows the test alone.
     lab_options = autotest.Options(
         config_space=build.diagnosis != "not-affected",
-        **{name: value for name, value in vars(options).items()
-           if name in autotest.Options.__dataclass_fields__ and value is not None})
+        **{name: value for name, value in vars(options).items() if value is not None
+           and name in autotest.Options.__dataclass_fields__.keys() - {"refresh", "verbose"}})
     for variant, folder in folders.items():
         run, never_ran = _run(variant, folder, build, options, lab_options, show)
         report.runs.append(run)

@@ -6,7 +6,7 @@
 import dataclasses
 import re
 
-from .. import arch, common
+from .. import common
 from . import tap, vm
 
 TEST = "pci_uio_secondary_autotest"
@@ -29,8 +29,8 @@ _COUNTS = re.compile(r"pci_uio_secondary: (\d+) passed, (\d+) failed, (\d+) skip
 
 
 @dataclasses.dataclass
-class Options:
-    """How to run the test; `devtools/autotest --help` describes each option.
+class Options(vm.Options):
+    """How to run the test, and the guest; `devtools/autotest --help` describes each option.
 
     config_space: False for a DPDK older than the bug, whose secondaries have no config space.
     """
@@ -40,16 +40,6 @@ class Options:
     repeat: int = REPEAT
     sanitize: bool = False
     config_space: bool = True
-    nvme: int = 1
-    device: list = dataclasses.field(default_factory=list)
-    uio: list = dataclasses.field(default_factory=list)
-    kernel: str = None
-    modules: str = None
-    accel: str = "auto"
-    qemu: str = None
-    guest: arch.Arch = dataclasses.field(default_factory=arch.native)
-    aslr: bool = True
-    cpus: int = 2
     timeout: int = 300
 
 
@@ -116,7 +106,7 @@ def known_cases(files=None):
 
 
 def guest(options, folder, program):
-    """The vm.Options of a guest that runs the test; see run()."""
+    """The Options of a guest that runs the test; see run()."""
     command = [f"/dpdk/{program}", "-l", f"0-{options.cpus - 1}", "--iova-mode=pa",
                "--no-telemetry"]
     env = {"PCI_UIO_SECONDARY_REPEAT": str(options.repeat)}
@@ -133,11 +123,8 @@ def guest(options, folder, program):
     if options.filter or cases:
         env["PCI_UIO_SECONDARY_CASES"] = options.filter or ",".join(cases)
     # One drive has SR-IOV, because only such a drive has extended capabilities.
-    return vm.Options(command=["sh", "-c", _RUN, "sh", *command], kernel=options.kernel,
-                      modules=options.modules, accel=options.accel, qemu=options.qemu,
-                      guest=options.guest, nvme=options.nvme - 1, nvme_sriov=True,
-                      device=[_OTHER_DEVICE] * options.all + options.device,
-                      uio=[_OTHER_ID] * options.all + options.uio, hugepages=64,
-                      mem=1536 if options.sanitize else None,
-                      take=[(folder, "/dpdk")], env=env, aslr=options.aslr,
-                      cpus=options.cpus, timeout=options.timeout)
+    return dataclasses.replace(
+        options, command=["sh", "-c", _RUN, "sh", *command], env=env, take=[(folder, "/dpdk")],
+        nvme=options.nvme - 1, nvme_sriov=True, mem=1536 if options.sanitize else None,
+        device=[_OTHER_DEVICE] * options.all + options.device,
+        uio=[_OTHER_ID] * options.all + options.uio)
