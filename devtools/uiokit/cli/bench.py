@@ -47,7 +47,9 @@ def main(argv):
         taken += found
         common.replace_file(folder / "samples.jsonl",
                             "".join(f"{json.dumps(one)}\n" for one in taken))
-    run = samples.run(conditions(tree, guest, argv), taken)
+    run = samples.run([*common.conditions("devtools/bench", argv),
+                       f"guest: Linux {guest.kernel}, {guest.accel}, "
+                       f"QEMU {qemu.version(qemu.PROGRAM)}, {tree}"], taken)
     common.replace_file(folder / "report.md", report.markdown(run))
     print(report.markdown(run))
     common.say(f"report and raw samples: {folder}")
@@ -75,13 +77,6 @@ def measured(part, folders, rounds, guest):
     taken = [json.loads(line) for line in given.read_text().splitlines()]
     given.unlink()
     return taken, result
-
-
-def conditions(tree, result, argv):
-    """The lines that head the report."""
-    return [*common.conditions("devtools/bench", argv),
-            f"guest: Linux {result.kernel}, {result.accel}, "
-            f"QEMU {qemu.version(qemu.PROGRAM)}, {tree}"]
 
 
 def parse(argv):

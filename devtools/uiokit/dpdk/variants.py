@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import json
 import os
-import pathlib
 import shutil
 
 from .. import arch, common, distro, process
@@ -157,11 +156,9 @@ class Build:
             with common.step(f"copying the {self.tree} source"):
                 self._copy(stale - set(overlay))
                 keep = stale | set(overlay)
-                for folder, _, names in os.walk(self.source):
-                    for name in names:
-                        path = pathlib.Path(folder, name)
-                        if str(path.relative_to(self.source)) not in keep:
-                            path.unlink()
+                for path in self.source.rglob("*"):
+                    if not path.is_dir() and str(path.relative_to(self.source)) not in keep:
+                        path.unlink()
         else:
             self._copy(stale - set(overlay))
         # Recorded before it is done: an interrupted run must know what to put back.

@@ -46,12 +46,8 @@ class Archive:
         """End the archive; without this the kernel takes it for a truncated one."""
         self._write("TRAILER!!!", 0, None, 0, (0, 0))
 
-    @staticmethod
-    def _key(name):
-        return os.path.normpath(name).lstrip("/")
-
     def _entry(self, name, mode, file=None, size=0, device=(0, 0)):
-        name = self._key(name)
+        name = os.path.normpath(name).lstrip("/")
         if name in self._names or name in ("", "."):
             return
         parent = os.path.dirname(name)

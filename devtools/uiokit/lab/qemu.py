@@ -8,7 +8,6 @@ import ctypes
 import functools
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -161,14 +160,11 @@ def trace_args(pipe):
     return ["-msg", "timestamp=on", "-trace", "pci_cfg_write", "-D", _inherited(pipe)]
 
 
-@contextlib.contextmanager
 def running(argv, files, errors):
     """Run QEMU as long as the block lasts. The kernel kills QEMU if this process or thread ends.
 
     files: the open files that it inherits; errors: an open file for its own messages.
     """
-    if shutil.which(argv[0]) is None:
-        raise common.Infrastructure(f"cannot run {argv[0]}: not found")
     parent = os.getpid()
 
     def die_with_parent():
@@ -176,10 +172,8 @@ def running(argv, files, errors):
         if os.getppid() != parent:
             os._exit(1)
 
-    with process.running(argv, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors,
-                         pass_fds=[file.fileno() for file in files],
-                         preexec_fn=die_with_parent) as child:
-        yield child
+    return process.running(argv, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors,
+                           pass_fds=[file.fileno() for file in files], preexec_fn=die_with_parent)
 
 
 @contextlib.contextmanager

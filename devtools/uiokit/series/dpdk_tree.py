@@ -86,7 +86,6 @@ class Tree:
 
     def git(self, *args, **keywords):
         """Run git in the tree and return its standard output, stripped."""
-        keywords.setdefault("problem", common.Infrastructure)
         return process.run(["git", "-C", self.path, *args], **keywords).stdout.strip()
 
     def files(self):

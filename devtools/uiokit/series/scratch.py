@@ -45,9 +45,9 @@ class ScratchRepository:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(source.read_bytes())
 
-    def git(self, *args, check=True, problem=common.Infrastructure, stdin=None, env=None):
-        return process.run(["git", *args], cwd=self.folder, check=check, problem=problem,
-                           stdin=stdin, env={**(env or os.environ), **NO_CONFIG})
+    def git(self, *args, env=None, **keywords):
+        return process.run(["git", *args], cwd=self.folder,
+                           env={**(env or os.environ), **NO_CONFIG}, **keywords)
 
     def contents(self):
         """{path: bytes, or None for no such file} as the files stand now."""
