@@ -4,7 +4,6 @@
 """devtools/autotest: run the test with a stock and a patched bus driver, and compare."""
 
 import argparse
-import functools
 import itertools
 import operator
 import pathlib
@@ -41,9 +40,8 @@ def main(argv):
         source.get(options.dpdk)
     vm.check(vm.Options(kernel=options.kernel, modules=options.modules))
     report = ci_report.Report()
-    with ci_report.written(options, report):
-        return _main(options, report, functools.partial(
-            print, flush=True, file=sys.stderr if ci_report.on_stdout(options) else sys.stdout))
+    with ci_report.written(options, report) as show:
+        return _main(options, report, show)
 
 
 def cells(trees):

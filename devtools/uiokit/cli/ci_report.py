@@ -5,6 +5,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import re
 import sys
@@ -111,18 +112,16 @@ def add_options(parser):
                             help=f"write the result as {what} (-: to standard output)")
 
 
-def on_stdout(options):
-    return [name for name in FORMATS if getattr(options, name) == "-"]
-
-
 @contextlib.contextmanager
 def written(options, report):
     """Write the report to the files that the options name at the end of the block.
 
-    The files are opened first, so that one that cannot be written is found before the work.
+    Yields a print() for the user, which leaves standard output to a report that goes there. The
+    files are opened first, so that one that cannot be written is found before the work.
     """
-    if len(on_stdout(options)) > 1:
-        raise common.Usage(f"--{' and --'.join(on_stdout(options))}: only one can be -")
+    on_stdout = [name for name in FORMATS if getattr(options, name) == "-"]
+    if len(on_stdout) > 1:
+        raise common.Usage(f"--{' and --'.join(on_stdout)}: only one can be -")
     with contextlib.ExitStack() as stack:
         files = {}
         for name in FORMATS:
@@ -134,7 +133,8 @@ def written(options, report):
             except OSError as error:
                 raise common.Usage(f"--{name} {path}: cannot write: {error.strerror}") from None
         try:
-            yield
+            yield functools.partial(print, flush=True,
+                                    file=sys.stderr if on_stdout else sys.stdout)
         except common.Problem as problem:
             report.result = {common.FAILED: "FAIL", common.SKIPPED: "SKIP"}.get(
                 problem.code, "ERROR")

@@ -4,11 +4,9 @@
 """devtools/spdk: run the multi-process programs of a built SPDK in the lab."""
 
 import dataclasses
-import functools
 import pathlib
 import re
 import signal
-import sys
 
 from .. import common
 from . import arguments, ci_report
@@ -117,9 +115,7 @@ def main(argv):
                   **builds}
     programs = {tree: find(tree) for tree, _ in builds.values()}
     report = ci_report.Report(test="spdk")
-    show = functools.partial(print, flush=True,
-                             file=sys.stderr if ci_report.on_stdout(options) else sys.stdout)
-    with ci_report.written(options, report):
+    with ci_report.written(options, report) as show:
         for variant, (tree, dpdk) in builds.items():
             with common.step(f"running SPDK's programs on {variant}"):
                 result = run(tree, dpdk, programs[tree])
