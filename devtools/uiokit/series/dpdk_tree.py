@@ -59,8 +59,7 @@ class Tree:
         # A folder that merely lies in somebody's git repository is not part of it.
         self.is_git = (self.path / ".git").exists() or (
             any((parent / ".git").exists() for parent in self.path.parents)
-            and process.run(["git", "-C", self.path, "ls-files", "--error-unmatch", COMMON],
-                            check=False).returncode == 0)
+            and bool(self.git("ls-files", "--", COMMON, check=False)))
 
     def __str__(self):
         return f"DPDK {self.text or 'of unknown version'}"

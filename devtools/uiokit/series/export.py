@@ -34,8 +34,7 @@ def export(tree, patches, folder, below=()):
     carried = applied(tree)
     name, mail = re.fullmatch(r"(.*) <(.*)>", identity).groups()
     env = dict(os.environ, GIT_AUTHOR_NAME=name, GIT_AUTHOR_EMAIL=mail, GIT_AUTHOR_DATE=moment,
-               GIT_COMMITTER_NAME=name, GIT_COMMITTER_EMAIL=mail, GIT_COMMITTER_DATE=moment,
-               **patchset.NO_CONFIG)
+               GIT_COMMITTER_NAME=name, GIT_COMMITTER_EMAIL=mail, GIT_COMMITTER_DATE=moment)
     with scratch.repository(tree, [*carried, *below, *patches], identity) as repo:
         for patch in reversed(carried):
             repo.undo(patch)
@@ -50,10 +49,9 @@ def export(tree, patches, folder, below=()):
         repo.git("config", "branch.base.description", _cover(patches).read_text())
         out = repo.folder / ".git" / "mails"
         # git's own default context and hunk placement: what reviewers are used to.
-        process.run(["git", "format-patch", "-q", "--cover-letter", "--no-thread",
-                     "--cover-from-description=subject", "--no-signature", "--zero-commit",
-                     "--notes", f"--subject-prefix={_prefix(tree)}", f"-{len(mailed)}", "-o", out],
-                    cwd=repo.folder, env=env)
+        repo.git("format-patch", "-q", "--cover-letter", "--no-thread",
+                 "--cover-from-description=subject", "--no-signature", "--zero-commit", "--notes",
+                 f"--subject-prefix={_prefix(tree)}", f"-{len(mailed)}", "-o", out, env=env)
         cover, *_ = made = sorted(out.iterdir())
         cover.write_text(re.sub(r"(?m)^Date: .*", "Date: " + email.utils.formatdate(
             int(moment[1:].split()[0])), cover.read_text()))

@@ -58,8 +58,7 @@ def _misfit(tree, commit):
 
         def take(*names):
             # Names that the commit does not have give an error, which is of no interest.
-            process.run(["git", "-C", tree.path, "checkout-index", f"--prefix={folder}/", "--",
-                         *names], env=env, check=False)
+            tree.git("checkout-index", f"--prefix={folder}/", "--", *names, env=env, check=False)
 
         take("VERSION", "meson.build", dpdk_tree.COMMON, dpdk_tree.LINUX)
         try:
