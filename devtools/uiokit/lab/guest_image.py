@@ -143,19 +143,13 @@ def _walk(host, guest):
         yield host.resolve(), guest
         return
     top = host.resolve()
-    for folder, folders, files in os.walk(top):
-        relative = os.path.relpath(folder, top)
-        yield pathlib.Path(folder), os.path.normpath(f"{guest}/{relative}")
-        for name in sorted(files + [name for name in folders
-                                    if os.path.islink(f"{folder}/{name}")]):
-            path = pathlib.Path(folder, name)
-            inside = os.path.normpath(f"{guest}/{relative}/{name}")
-            if path.is_symlink():
-                target = path.resolve()
-                if (os.path.isabs(os.readlink(path)) or not target.is_relative_to(top)) \
-                        and target.is_file():
-                    path = target
-            yield path, inside
+    for path in [top, *sorted(top.rglob("*"))]:
+        inside = os.path.normpath(f"{guest}/{path.relative_to(top)}")
+        target = path.resolve()
+        if path.is_symlink() and target.is_file() and (
+                os.path.isabs(os.readlink(path)) or not target.is_relative_to(top)):
+            path = target
+        yield path, inside
 
 
 def _libraries(path, named, library_path):
