@@ -30,21 +30,33 @@ def program(variant, kind, drives, cpu, options):
             *(word for drive in drives for word in ("-a", drive)), *options]
 
 
-def read_until(stream, buffer, text, within):
-    """Read from a pipe into a bytearray until it contains text; False at the deadline or end."""
-    deadline = time.monotonic() + within
-    while text not in buffer:
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([stream], [], [], left)[0]:
-            return False
-        data = os.read(stream.fileno(), 65536)
-        if not data:
-            return False
-        buffer += data
-    return True
+class Process:
+    """A running process, and its output that has not been returned yet."""
+
+    def launch(self, argv, **more):
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        bufsize=0, **more)
+        self.output = bytearray()
+
+    def wait_for(self, text, within=DEADLINE):
+        """Whether its output contains the text before a deadline."""
+        deadline = time.monotonic() + within
+        while text.encode() not in self.output:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
+                return False
+            data = os.read(self.process.stdout.fileno(), 65536)
+            if not data:
+                return False
+            self.output += data
+        return True
+
+    def kill(self):
+        self.process.kill()
+        return self.process.wait()
 
 
-class Primary:
+class Primary(Process):
     """A primary process, which reads from its drives all the time.
 
     interval: microseconds between two rounds of reads. wait: it attaches the drives only when a
@@ -65,9 +77,7 @@ class Primary:
                                        [*self.eal, "--", *self.options])]
         # Not a pipe, which would fill up: stderr is read only if the start fails.
         errors = os.fdopen(os.memfd_create("errors"), "w+b", buffering=0)
-        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=errors, bufsize=0)
-        self.output = bytearray()
+        self.launch(argv, stderr=errors)
         answer = self.answer()
         if not answer.keys() & {"ready", "waiting"}:
             self.kill()
@@ -79,9 +89,9 @@ class Primary:
     def send(self, command):
         self.process.stdin.write(f"{command}\n".encode())
 
-    def answer(self, within=DEADLINE):
+    def answer(self):
         """The next line of its output; {} if none arrives in time."""
-        if not read_until(self.process.stdout, self.output, b"\n", within):
+        if not self.wait_for("\n"):
             return {}
         line, _, self.output = self.output.partition(b"\n")
         return json.loads(line)
@@ -109,10 +119,6 @@ class Primary:
             return self.process.wait(DEADLINE)
         except subprocess.TimeoutExpired:
             return self.kill()
-
-    def kill(self):
-        self.process.kill()
-        return self.process.wait()
 
 
 @dataclasses.dataclass
@@ -142,24 +148,13 @@ class SecondaryRun:
         return "; ".join([what, *self.errors.strip().splitlines(), *[left] * (not self.released)])
 
 
-class Secondary:
+class Secondary(Process):
     """A running secondary process. before: words before its command line, such as strace's."""
 
     def __init__(self, variant, options=(), drives=None, before=(), eal=(), cpu=LAST_CPU, **more):
         argv = [*before, *program(variant, "secondary", DRIVES if drives is None else drives, cpu,
                                   [*eal, "--", "--started", str(time.monotonic_ns()), *options])]
-        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, start_new_session=True,
-                                        bufsize=0, **more)
-        self.output = bytearray()
-
-    def wait_for(self, text, within=DEADLINE):
-        """Whether its output contains the text before a deadline."""
-        return read_until(self.process.stdout, self.output, text.encode(), within)
-
-    def kill(self):
-        self.process.kill()
-        return self.process.wait()
+        self.launch(argv, stderr=subprocess.PIPE, start_new_session=True, **more)
 
     def finish(self):
         """Close its stdin, which ends --stay, and return its SecondaryRun."""
