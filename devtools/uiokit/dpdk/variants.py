@@ -197,10 +197,7 @@ class Build:
                     continue
                 target = folder / path.relative_to(self.objects)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                if path.is_symlink():
-                    target.symlink_to(os.readlink(path))
-                else:
-                    os.link(path, target)
+                os.link(path, target, follow_symlinks=False)
             for path in (self.root / variant).glob(f"{LIBRARY}*"):
                 shutil.copy2(path, folder / "drivers", follow_symlinks=False)
         return self.root / f"run-{variant}"
