@@ -211,6 +211,13 @@ def test_both_halves_are_needed(run, stock, patched, argv, code, last):
     assert ended == code and out.splitlines()[-1].endswith(last)
 
 
+def test_a_kernel_is_checked_for_the_guest_that_boots_it(run, tmp_path):
+    path = tmp_path / "Image"
+    path.write_bytes(bytes(0x38) + b"ARM\x64Linux version 6.1.0 (somebody)")
+    argv = ["--arch", "arm64", "--kernel", str(path), "--modules", str(tmp_path)]
+    assert run(*argv, stock=STOCK, patched=PASSED)[0] == 0
+
+
 def test_a_base_without_the_bug_must_pass_as_it_is(run):
     assert run(diagnosis="fixed", stock=PASSED)[0] == 0
     assert run(diagnosis="fixed", stock=STOCK)[0] == 1

@@ -14,7 +14,7 @@ import time
 from .. import arch, common, distro
 from . import arguments, ci_report
 from ..dpdk import source, variants
-from ..lab import autotest, guest_kernel, qemu, tap, vm
+from ..lab import autotest, guest_kernel, qemu, tap
 
 _EPILOG = """\
 The last line is `autotest: PASS` or `autotest: FAIL: WHY`. The whole output of each run is kept in
@@ -38,7 +38,7 @@ def main(argv):
         return _matrix(options, argv)
     if options.dpdk:
         source.get(options.dpdk)
-    vm.check(vm.Options(kernel=options.kernel, modules=options.modules))
+    guest_kernel.check(options.kernel, options.modules, options.guest)
     report = ci_report.Report()
     with ci_report.written(options, report) as show:
         return _main(options, report, show)
