@@ -94,7 +94,7 @@ class ScratchRepository:
                 raise common.CheckFailed(
                     f"{diff.relative_to(common.TOP)} does not fit {name} in {self.tree}:\n"
                     f"{done.stderr}  make a variant for this base: doc/new-release.md")
-            landed = self.edit(name)
+            landed = carried(self.git(*CARRIED_DIFF, "--", name).stdout)
             if shape(landed) != shape(diff.read_text()):
                 raise common.CheckFailed(
                     f"{diff.relative_to(common.TOP)}: a hunk lands in another function of {name} "
@@ -121,10 +121,6 @@ class ScratchRepository:
         for name in added:
             (self.folder / name).unlink()
         return bool(added or diffs)
-
-    def edit(self, name):
-        """The carried form of what is unstaged in a file: one line of context, no blob ids."""
-        return carried(self.git(*CARRIED_DIFF, "--", name).stdout)
 
 
 @contextlib.contextmanager
