@@ -3,6 +3,7 @@
 
 """A small stand-in for a DPDK tree, and a small series for it, so that no test needs real ones."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -118,12 +119,11 @@ def surroundings(tmp_path, monkeypatch):
     """A build directory and a git identity for this test, and no settings of the user."""
     monkeypatch.setenv("UIO_BUILD_DIR", str(tmp_path / "build"))
     monkeypatch.setenv("HOME", str(tmp_path))
+    # In a hook, git's own settings would lead to the user's repository.
+    for name in list(os.environ):
+        if name.startswith("GIT_") or name in ("XDG_CONFIG_HOME", "LD_LIBRARY_PATH"):
+            monkeypatch.delenv(name)
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    for name in ("XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "LD_LIBRARY_PATH"):
-        monkeypatch.delenv(name, raising=False)
-    for role in ("AUTHOR", "COMMITTER"):
-        monkeypatch.delenv(f"GIT_{role}_NAME", raising=False)
-        monkeypatch.delenv(f"GIT_{role}_EMAIL", raising=False)
     (tmp_path / ".gitconfig").write_text("[user]\n\tname = A Tester\n\temail = t@example.com\n")
 
 
