@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""Show that pci_uio_secondary_autotest destroys no data, and copes with each kind of drive.
+"""Show that pci_uio_secondary_autotest destroys no data, and works on each kind of drive.
 
 safety  the autotest runs on drives that hold data; it is interrupted, killed, and a drive fails.
         The drives are files of this host, which are compared afterwards.
-shapes  the autotest runs on drives of all kinds that QEMU can imitate
+shapes  the autotest runs on eight kinds of emulated drives
 vf      the autotest runs on SR-IOV VFs of a drive, one online and one offline
 """
 

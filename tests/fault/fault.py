@@ -3,11 +3,11 @@
 
 """Fault injection: does the primary keep its device when a secondary, or the device, fails?
 
-kill           SIGKILL of a secondary at each of its system calls
-kill_primary   SIGKILL of a primary at each of its system calls while two secondaries read
-error          each system call of an attach that can fail fails once
+kill           SIGKILL of a secondary at its system calls
+kill_primary   SIGKILL of a primary at its system calls while two secondaries read
+error          the system calls of an attach that can fail fail once
 device_faults  reset, unbind, unplug, a killed primary, a second one, missing privileges
-soak           thousands of secondaries, 32 at the same time, on 32 drives
+soak           secondaries attach and exit, 32 at the same time, on 32 drives
 
 A primary reads and verifies data all the time. All but soak run on stock as well, where they must
 lose the device. The results of each try are kept in build/fault/.
@@ -142,10 +142,11 @@ def main(argv):
                               "2 usage, 69 environment missing or broken, 77 skipped,\n"
                               "130 interrupted")
     parser.add_argument("what", choices=TESTS)
-    parser.add_argument("--full", action="store_true", help="kill: at every system call; error: "
-                        f"every error of every call; soak: {SECONDARIES[True]} secondaries instead "
-                        f"of {SECONDARIES[False]}; device_faults: {RACING[True]} primaries race "
-                        f"instead of {RACING[False]}, and all scenarios run on stock as well")
+    parser.add_argument("--full", action="store_true", help="kill: at every system call; "
+                        "kill_primary: at seven times as many; error: in EAL's scan as well; "
+                        f"all three: as much on stock; soak: {SECONDARIES[True]} secondaries, "
+                        f"not {SECONDARIES[False]}; device_faults: {RACING[True]} primaries race, "
+                        f"not {RACING[False]}, and all scenarios run on stock as well")
     arguments.add_dpdk(parser)
     parser.add_argument("--only", choices=(variants.STOCK, variants.PATCHED),
                         help="run only this variant (default: both)")

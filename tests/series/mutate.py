@@ -20,7 +20,7 @@ from uiokit.series import patchset, scratch
 FILES = ("drivers/bus/pci/linux/pci_uio.c", "drivers/bus/pci/linux/pci_uio_claim.c",
          "drivers/bus/pci/pci_common.c", "drivers/bus/pci/pci_common_uio.c")
 # The cases about the bus driver; the others are about the drive.
-CASES = ("config_,fd_,port_,claim_,exit_return,exit_reattach,exit_killed_,primary_cleared,"
+CASES = ("config_,fd_,port_,claim_,share_,exit_return,exit_reattach,exit_killed_,primary_cleared,"
          "hotplug_,intr_")
 
 # Lines that are no mutant: comments, braces, labels, declarations, column 0, returns.

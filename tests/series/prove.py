@@ -339,8 +339,9 @@ def main(argv):
         f"{name:8} {claim.__doc__.splitlines()[0]}" for name, claim in claims.items())]))
     parser.add_argument("claim", choices=claims)
     arguments.add_dpdk(parser)
-    parser.add_argument("--full", action="store_true", help="commits: run all cases of the test on "
-                        "the commit that adds it")
+    parser.add_argument("--full", action="store_true", help="commits: also run all cases of the "
+                        "test on the commit that adds it, and the default ones on each commit "
+                        "after the fix")
     options = parser.parse_args(argv)
     if options.full and options.claim != "commits":
         parser.error("--full: only for commits")

@@ -3,8 +3,8 @@
 
 """In the lab's guest: take raw samples for devtools/bench, one JSON object a line.
 
-usage: measure.py attach|instructions|growth|iops|death ROUNDS. Writes /tmp/samples.jsonl. Variants
-that are compared are measured alternately, in each round in another order.
+usage: measure.py attach|instructions|growth|iops|primary_killed ROUNDS. Writes /tmp/samples.jsonl.
+Variants that are compared are measured alternately, in each round in another order.
 """
 
 import json
@@ -217,7 +217,7 @@ def iops(rounds):
     primary.stop()
 
 
-def death(rounds):
+def primary_killed(rounds):
     """A secondary that reads while its primary is killed, or is not."""
     for number in range(rounds):
         for name in rotate(("killed", "alive"), number):
@@ -229,13 +229,13 @@ def death(rounds):
             if name == "killed":
                 primary.kill()
             time.sleep(READING)
-            sample("death", name, number, facts_of(secondary.finish())["longest_ms"])
+            sample("primary-killed", name, number, facts_of(secondary.finish())["longest_ms"])
             if name == "alive":
                 primary.stop()
-        progress("death", number, rounds)
+        progress("primary_killed", number, rounds)
 
 
 if __name__ == "__main__":
     {"attach": attach, "instructions": instructions, "growth": growth, "iops": iops,
-     "death": death}[sys.argv[1]](int(sys.argv[2]))
+     "primary_killed": primary_killed}[sys.argv[1]](int(sys.argv[2]))
     SAMPLES.close()

@@ -95,8 +95,8 @@ FIGURES = (
            _MILLIONS, ("patched",), x="secondaries"),
     Figure("secondaries-memory", "Private memory of the primary, by number of secondaries", "kB",
            ("patched",), x="secondaries"),
-    Figure("death", "Longest time between two reads of a secondary whose primary is killed, or "
-           "stays alive", "ms", ("killed", "alive"), (("killed", "alive", "", None),)),
+    Figure("primary-killed", "Longest time between two reads of a secondary whose primary is "
+           "killed, or stays alive", "ms", ("killed", "alive"), (("killed", "alive", "", None),)),
 )
 
 

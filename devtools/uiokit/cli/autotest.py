@@ -239,9 +239,9 @@ def parse(argv):
     add("--full", action="store_true", help=f"--all, with {autotest.REPEAT_FULL} secondaries "
         f"instead of {autotest.REPEAT} in the repeat case")
     add("--repeat", type=arguments.number(1, 1 << 16), metavar="N",
-        help="secondaries in the repeat case")
-    add("--no-aslr", dest="aslr", action="store_false", help="do not randomize addresses: an "
-        "emulated guest then needs half of the time")
+        help=f"number of secondaries in the repeat case (default {autotest.REPEAT})")
+    add("--no-aslr", dest="aslr", action="store_false", help="do not randomize addresses: in an "
+        "emulated guest a process then starts in half the time")
     add("--sanitize", action="store_true",
         help="build DPDK with AddressSanitizer and UndefinedBehaviorSanitizer")
     add("--nvme", type=arguments.number(1, 8), default=1, metavar="N",

@@ -16,7 +16,7 @@ from ..workload import host
 
 # The rounds of each part: (short, full). The many secondaries of growth take a third of them.
 ROUNDS = {"attach": (1, 20), "instructions": (1, 5), "growth": (1, 10), "iops": (1, 30),
-          "death": (1, 10)}
+          "primary_killed": (1, 10)}
 # The guest of each part. The IOMMU is for the second drive of attach, on vfio-pci; the first one,
 # on uio_pci_generic, is passed through. With icount and several processors, Linux does not boot.
 _TWO_DRIVES = {"nvme": 2, "iommu": True, "append": arch.native().iommu_args}
@@ -24,7 +24,7 @@ _COUNTING = {"accel": "icount", "cpus": 1}
 GUESTS = {"attach": _TWO_DRIVES,
           "instructions": {**_TWO_DRIVES, **_COUNTING},
           "growth": {"nvme": 32, "mem": 1536, **_COUNTING},
-          "iops": {}, "death": {}}
+          "iops": {}, "primary_killed": {}}
 _SHORT_GUESTS = {**GUESTS, "growth": {"nvme": 2, **_COUNTING}}
 TIMEOUT = 3600
 MEASURE = pathlib.Path(report.__file__).with_name("measure.py")
@@ -87,7 +87,7 @@ def parse(argv):
         "exit codes: 0 measured, targets met; 1 a target was missed; 2 usage; 69 "
         "environment missing\nor broken; 77 this DPDK does not have the bug; 130 interrupted")
     parser.add_argument("--short", action="store_true",
-                        help="check that everything can be measured: one or two rounds on an "
-                        "unoptimised build, targets are not judged")
+                        help="check that everything can be measured: one round on an unoptimised "
+                        "build, growth with two drives; targets are not judged")
     arguments.add_dpdk(parser)
     return parser.parse_args(argv)

@@ -36,9 +36,9 @@ Exit code: the command's own (127 if there is no such command); 124 if it was ki
 limit; 2 usage error; 69 if the guest could not report how the command ended; 130 interrupted.
 
   devtools/lab run -- sh -c 'uname -r; echo $LAB_NVME'
-  devtools/lab run --nvme 2 --take build/prog --give /tmp/log:. --timeout 20 -- build/prog
+  devtools/lab run --nvme 2 --take build/prog:/prog --give /tmp/log:. --timeout 20 -- /prog
   devtools/lab run --iommu --append "intel_iommu=on iommu=pt" --bind vfio-pci -- lsmod
-  devtools/lab shell --take build/prog"""
+  devtools/lab shell --take build/prog:/prog"""
 
 
 def main(argv):
@@ -87,8 +87,8 @@ def _add_options(parser):
     add("--iommu", action="store_true", help="add an IOMMU: Intel's of 48 address bits, which "
         "--append intel_iommu=on switches on, or arm64's SMMUv3")
     add("--bind", choices=list(guest_kernel.DRIVERS), default="uio_pci_generic",
-        help="the driver of the drives and the --uio devices; vfio-pci needs --iommu "
-        "(default uio_pci_generic)")
+        help="the driver of the drives and the --uio devices; vfio-pci needs --iommu; nvme is the "
+        "kernel's own (default uio_pci_generic)")
     add("--device", action="append", default=[], metavar="ARGS",
         help="add a device, as QEMU's -device takes it; may be repeated")
     add("--uio", action="append", default=[], metavar="VENDOR:DEVICE", type=arguments.pci_id,
@@ -101,7 +101,7 @@ def _add_options(parser):
         help="number of hugepages of 2 MiB (default 64)")
     add("--take", action="append", default=[], metavar="HOST[:GUEST]", type=_taken,
         help="copy a file or folder into the guest, with the libraries that programs in it need "
-        "(default: to the same path); may be repeated")
+        "(default: to the same absolute path); the command starts in /; may be repeated")
     add("--give", action="append", default=[], metavar="GUEST:HOST", type=_given,
         help="copy a file or folder out when the command has ended; may be repeated")
     add("--env", action="append", default=[], metavar="NAME=VALUE", type=_variable,

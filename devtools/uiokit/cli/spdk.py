@@ -216,7 +216,8 @@ def parse(argv):
 Run the multi-process programs of a built SPDK in the lab: nothing is fetched or built.
 
 Programs of SPDK run as secondaries beside its stub, then perf as primary and secondary. On patched
-DPDK each must end with 0, and the device must keep bus mastering while the primary has it. A
+DPDK each that is not killed must end with 0 (a perf whose other process was killed may crash in
+SPDK's cleanup), and the device must keep bus mastering while the primary has it. A
 secondary whose primary has ended needs the whole series: the fixes alone fail there. On stock DPDK
 the device must lose bus mastering at least once.""", """\
 Each program is killed by SIGKILL after %d s. The whole output is kept in build/spdk-VARIANT.txt.
