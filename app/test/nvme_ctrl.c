@@ -95,19 +95,21 @@ static int
 nvme_mem_get(struct nvme_ctrl *ctrl)
 {
 	const size_t size = nvme_queue_offset(ctrl, NVME_QUEUES + 1) + NVME_BUFS * NVME_BUF_SIZE;
+	const struct rte_memzone *mz;
 	char name[RTE_MEMZONE_NAMESIZE];
 
 	if (ctrl->mz != NULL)
 		return 0;
 	snprintf(name, sizeof(name), "nvme_%s", ctrl->name);
-	ctrl->mz = rte_memzone_lookup(name);
-	if (ctrl->mz == NULL && rte_eal_process_type() == RTE_PROC_PRIMARY)
-		ctrl->mz = rte_memzone_reserve_aligned(name, size, SOCKET_ID_ANY,
+	mz = rte_memzone_lookup(name);
+	if (mz == NULL && rte_eal_process_type() == RTE_PROC_PRIMARY)
+		mz = rte_memzone_reserve_aligned(name, size, SOCKET_ID_ANY,
 				RTE_MEMZONE_IOVA_CONTIG, ctrl->page_size);
-	if (ctrl->mz == NULL || ctrl->mz->iova == RTE_BAD_IOVA)
+	if (mz == NULL || mz->iova == RTE_BAD_IOVA)
 		return nvme_fail(ctrl, -ENOMEM, "memzone %s of %zu bytes: %s", name, size,
-				ctrl->mz != NULL ? "physical address not known" :
+				mz != NULL ? "physical address not known" :
 				rte_strerror(rte_errno));
+	ctrl->mz = mz;
 	ctrl->buf = nvme_buf(ctrl, 0);
 
 	return 0;

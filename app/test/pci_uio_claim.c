@@ -96,7 +96,7 @@ role_wait_release(struct uio_peer *peer, const char *device)
 	config = second_open(device, "config", O_RDONLY);
 	if (config >= 0 && claim >= 0) {
 		uio_set_state(UIO_STATE_STARTED);
-		alarm(SECOND_WAIT_S);
+		alarm(SECOND_WAIT_S * uio_settings.time_scale);
 		ret = flock(claim, LOCK_EX);
 		if (ret == 0 && pread(config, &command, sizeof(command), RTE_PCI_COMMAND) !=
 				sizeof(command))
@@ -113,12 +113,19 @@ role_wait_release(struct uio_peer *peer, const char *device)
 	return ret;
 }
 
-/* It has the device: watch for what could still clear bus master. */
+/* It has the device, and the controller is disabled: watch what could still clear bus master. */
 static int
 role_watch(struct uio_peer *peer, struct rte_pci_device *pci)
 {
+	const struct nvme_ctrl ctrl = { .bar = pci->mem_resource[0].addr };
 	int ms, command;
 
+	if (pci->id.class_id == NVME_PCI_CLASS &&
+			(nvme_reg_read(&ctrl, NVME_REG_CC) & NVME_CC_EN)) {
+		strlcpy(peer->what, "a controller that may do DMA with the queues of another "
+				"process", sizeof(peer->what));
+		return -1;
+	}
 	for (ms = 0; ms < SECOND_WATCH_MS; ms += 5) {
 		command = uio_command_sysfs(pci->name);
 		if (command < 0 || !(command & RTE_PCI_COMMAND_MASTER)) {

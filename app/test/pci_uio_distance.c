@@ -14,7 +14,7 @@
 #define APART (UINT64_C(64) << 30)
 
 static void
-check_bar_apart(struct uio_dev *dev)
+case_bar_apart(struct uio_dev *dev)
 {
 	/* An object in a library. */
 	const uintptr_t libc = (uintptr_t)stdout;
@@ -30,7 +30,7 @@ check_bar_apart(struct uio_dev *dev)
 }
 
 static const struct uio_case uio_distance_cases[] = {
-	{ .name = "bar_apart", .role = "return", .check = check_bar_apart,
+	{ .name = "bar_apart", .run = case_bar_apart,
 		.claim = "no BAR is mapped where another process may have a library" },
 };
 UIO_REGISTER_CASES(12, uio_distance_cases)

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <rte_cycles.h>
 #include <rte_debug.h>
 #include <rte_dev.h>
 #include <rte_string_fns.h>
@@ -32,7 +33,9 @@
 static int
 role_end_later(struct uio_peer *peer, const char *device __rte_unused)
 {
-	const struct itimerval timer = { .it_value.tv_usec = peer->arg };
+	const struct itimerval timer = {
+		.it_value = { .tv_sec = peer->arg / US_PER_S, .tv_usec = peer->arg % US_PER_S },
+	};
 
 	return setitimer(ITIMER_REAL, &timer, NULL);
 }
@@ -123,6 +126,7 @@ role_other_primary(struct uio_peer *peer __rte_unused, const char *device)
 	strlcpy(dev.name, device, sizeof(dev.name));
 	uio_start(&dev, 1, "return", NULL, UIO_STATE_NOT_ATTACHED);
 	uio_end(1, 0);
+	uio_expect_nothing_left(1);
 	uio_reap();
 
 	return uio_ok() ? 0 : -1;
@@ -165,7 +169,7 @@ case_control(struct uio_dev *dev)
 	int command, fd;
 
 	fd = open(dev->uio_path, O_RDWR | O_CLOEXEC);
-	if (!uio_expect(fd >= 0, "/dev/uioX to be opened, got %s", strerror(errno)))
+	if (!uio_expect(fd >= 0, "%s to be opened, got %s", dev->uio_path, strerror(errno)))
 		return;
 	close(fd);
 	command = uio_command_sysfs(dev->name);
@@ -216,8 +220,9 @@ case_config_write(struct uio_dev *dev)
 	uint8_t found = 0, now = 0, by_primary, by_secondary;
 	struct uio_spawn_args args = { 0 };
 
-	uio_expect(rte_pci_read_config(dev->pci, &found, 1, CONFIG_SCRATCH) == 1,
-			"the primary to read Cache Line Size, got an error");
+	if (!uio_expect(rte_pci_read_config(dev->pci, &found, 1, CONFIG_SCRATCH) == 1,
+			"the primary to read Cache Line Size, got an error"))
+		return;
 	/* Legal sizes in dwords, in case the device looks at them, and neither what is there. */
 	by_primary = found == 16 ? 8 : 16;
 	by_secondary = found == 32 ? 64 : 32;
@@ -350,10 +355,7 @@ case_hotplug_removal(struct uio_dev *dev)
 {
 	int added, removed;
 
-	uio_traffic_stop(dev);
-	if (dev->is_nvme)
-		uio_expect_io(dev, nvme_disable(&dev->ctrl), "the controller to stop");
-	if (!uio_start(dev, 1, "return", NULL, UIO_STATE_DONE))
+	if (!uio_stop(dev) || !uio_start(dev, 1, "return", NULL, UIO_STATE_DONE))
 		return;
 	uio_remove_answer = 0;
 	uio_set_mapped(dev, false);
@@ -363,7 +365,7 @@ case_hotplug_removal(struct uio_dev *dev)
 		uio_run_secondary(dev, 0, uio_current->role);
 		removed = uio_shared->peers[0].result[0];
 		uio_expect(uio_shared->peers[0].uio_fds == 0, "no fd on /dev/uio*, got %s",
-				uio_shared->peers[0].what);
+				uio_shared->peers[0].uio_file);
 	}
 	uio_remove_answer = -EBUSY;
 	uio_expect(removed == 0, "the removal to work, got %d", removed);

@@ -187,11 +187,6 @@ uio_bring_up(struct uio_dev *dev)
 		ret = uio_choose_places(dev);
 	if (ret == 0)
 		ret = uio_traffic_start(dev);
-	if (ret == 0) {
-		uio_shared->nsid = ctrl->nsid;
-		uio_shared->block_size = ctrl->block_size;
-		uio_shared->lba = dev->traffic.lba[UIO_PLACE_FIXED];
-	}
 
 	return ret;
 }
@@ -243,6 +238,9 @@ uio_ready(struct uio_dev *dev)
 	uio_shared->bar_addr = dev->pci->mem_resource[bar].addr;
 	uio_shared->bar_len = dev->pci->mem_resource[bar].len;
 	dev->dead = uio_look(dev) != 0 && uio_recover(dev) != 0;
+	uio_shared->nsid = dev->ctrl.nsid;
+	uio_shared->block_size = dev->ctrl.block_size;
+	uio_shared->lba = dev->traffic.lba[UIO_PLACE_FIXED];
 
 	return uio_expect(!dev->dead, "a device that works after controller reset, got %s",
 			dev->ctrl.error);
@@ -328,13 +326,18 @@ uio_check(struct uio_dev *dev)
 }
 
 bool
+uio_stop(struct uio_dev *dev)
+{
+	return uio_ok() && uio_expect_io(dev, uio_traffic_stop(dev), "reads to complete") &&
+		(!dev->is_nvme || uio_expect_io(dev, nvme_disable(&dev->ctrl),
+			"the controller to stop"));
+}
+
+bool
 uio_unmap(struct uio_dev *dev)
 {
-	if (!uio_ok())
-		return false;
 	/* The kernel clears bus master with the unmap: the controller must have stopped before. */
-	uio_traffic_stop(dev);
-	if (dev->is_nvme && !uio_expect_io(dev, nvme_disable(&dev->ctrl), "the controller to stop"))
+	if (!uio_stop(dev))
 		return false;
 	uio_set_mapped(dev, false);
 	rte_pci_unmap_device(dev->pci);
@@ -352,7 +355,9 @@ uio_set_mapped(struct uio_dev *dev, bool mapped)
 bool
 uio_remap(struct uio_dev *dev)
 {
-	uio_set_mapped(dev, rte_pci_map_device(dev->pci) == 0);
+	/* Another primary may have left it enabled. */
+	uio_set_mapped(dev, (!dev->is_nvme || uio_stop_stale(dev)) &&
+			rte_pci_map_device(dev->pci) == 0);
 	dev->dead = !dev->mapped;
 
 	return uio_expect(dev->mapped, "the device to be mapped again, got an error");
@@ -381,8 +386,8 @@ uio_release(struct uio_dev *dev)
 {
 	bool stopped = true;
 
-	if (dev->mapped && dev->is_nvme)
-		stopped = uio_stop_controller(dev) == 0;
+	if (dev->is_nvme)
+		stopped = dev->mapped ? uio_stop_controller(dev) == 0 : uio_stop_stale(dev);
 	if (!stopped) {
 		/* Before its memory is given back, the controller must be cut off from it. */
 		rte_pci_set_bus_master(dev->pci, false);
@@ -402,19 +407,4 @@ uio_release(struct uio_dev *dev)
 				"COMMAND to be left as it was found, got 0x%04x instead of 0x%04x",
 				uio_command_sysfs(dev->name), dev->command_found);
 	return uio_ok();
-}
-
-void
-uio_emergency_stop(void)
-{
-	struct uio_dev *dev;
-	uint32_t cc;
-
-	UIO_FOREACH_DEVICE(dev) {
-		if (!dev->is_nvme || dev->ctrl.bar == NULL)
-			continue;
-		cc = nvme_reg_read(&dev->ctrl, NVME_REG_CC);
-		if (cc != NVME_REG_GONE)
-			nvme_reg_write(&dev->ctrl, NVME_REG_CC, cc & ~NVME_CC_EN);
-	}
 }

@@ -107,7 +107,7 @@ static pid_t
 uio_run_again(char *const argv[], const char *role, int output)
 {
 	const struct rlimit no_core = { 0, 0 };
-	const pid_t pid = fork();
+	const pid_t parent = getpid(), pid = fork();
 	struct dirent *entry;
 	DIR *dir;
 	int fd;
@@ -116,6 +116,8 @@ uio_run_again(char *const argv[], const char *role, int output)
 		return pid;
 	/* If this process is killed, nothing may go on to use the device. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(UIO_EXIT_FAILED);
 	dup2(output, STDOUT_FILENO);
 	dup2(output, STDERR_FILENO);
 	/*
@@ -204,6 +206,7 @@ uio_spawn(struct uio_dev *dev, unsigned int slot, const char *role,
 	memset(&uio_shared->peers[slot], 0, sizeof(uio_shared->peers[slot]));
 	uio_shared->peers[slot].arg = a->arg;
 	uio_forget(slot);
+	child->opens = -1;
 	strlcpy(child->role, role, sizeof(child->role));
 	child->log = tmpfile();
 	/* Appended to, wherever this process reads: they share the position. */
@@ -251,7 +254,7 @@ uio_pause(uint64_t deadline)
 	if (pause_us > 0)
 		rte_delay_us_sleep(pause_us);
 
-	return !nvme_expired(deadline) && uio_signal() == 0;
+	return !nvme_expired(deadline) && uio_signal_number == 0;
 }
 
 /* Fail the case for what a process did or did not do, and show its output. */
@@ -374,7 +377,7 @@ uio_expect_nothing_left(unsigned int slot)
 {
 	const struct uio_peer *peer = &uio_shared->peers[slot];
 
-	uio_expect(peer->uio_fds == 0, "no fd on /dev/uio*, got %s", peer->what);
+	uio_expect(peer->uio_fds == 0, "no fd on /dev/uio*, got %s", peer->uio_file);
 	return uio_expect(peer->device_fds == 0 && peer->device_maps == 0 && peer->device_bars == 0,
 			"no fd, no mapping, no BAR address of the device, got %d fds, %d "
 			"mappings, %d addresses", peer->device_fds, peer->device_maps,
@@ -513,13 +516,28 @@ RTE_INIT(uio_register_before_init)
 		uio_driver_register(uio_accept, true);
 }
 
+/* The device on the bus, or NULL. */
+static struct rte_pci_device *
+uio_find_pci(const char *name)
+{
+	struct rte_pci_device *found = NULL;
+	struct rte_dev_iterator iterator;
+	struct rte_device *dev;
+
+	RTE_DEV_FOREACH(dev, "bus=pci", &iterator) {
+		if (strcmp(dev->name, name) == 0)
+			found = container_of(dev, struct rte_pci_device, device);
+	}
+	return found;
+}
+
 /* Report what this process has of the device. */
 static void
 uio_report_resources(void)
 {
 	const struct rte_pci_device *pci = uio_find_pci(uio_device_name);
+	const uint64_t deadline = uio_deadline(1000);
 	char part[32], file[40];
-	int ms = 0;
 
 	snprintf(part, sizeof(part), "/%s/", uio_device_name);
 	snprintf(file, sizeof(file), "*%s*", part);
@@ -527,12 +545,12 @@ uio_report_resources(void)
 	uio_peer->device_bars = pci != NULL ? uio_count_bars(pci) : 0;
 	/* After a detach, EAL closes files of the primary that arrive late. */
 	do {
-		uio_peer->uio_fds = uio_count_fds("self", "/dev/uio*", uio_peer->what,
-				sizeof(uio_peer->what));
+		uio_peer->uio_fds = uio_count_fds("self", "/dev/uio*", uio_peer->uio_file,
+				sizeof(uio_peer->uio_file));
 		uio_peer->device_fds = uio_count_fds("self", file, NULL, 0);
 		rte_delay_us_sleep(1000);
-	} while (uio_peer->uio_fds + uio_peer->device_fds > 0 && uio_peer->device_bars == 0 &&
-			ms++ < 1000);
+	} while (uio_role->work != NULL && uio_peer->uio_fds + uio_peer->device_fds > 0 &&
+			uio_peer->device_bars == 0 && !nvme_expired(deadline));
 }
 
 static int
@@ -553,7 +571,6 @@ uio_attach(void)
 		uio_peer->probe_errno = rte_errno;
 	}
 	uio_peer->attach_us = (rte_get_timer_cycles() - start) * 1000000 / rte_get_timer_hz();
-	uio_report_resources();
 
 	return ret;
 }
@@ -566,8 +583,17 @@ uio_wait_primary(const volatile uint32_t *flag)
 	while (*flag == 0 && uio_peer->finish == 0 && !nvme_expired(deadline))
 		rte_delay_us_sleep(flag == &uio_peer->finish ? UIO_POLL_FINISH_US :
 				UIO_POLL_STEP_US);
+	/* The flag before what the primary wrote ahead of it. */
+	rte_rmb();
 
 	return *flag != 0;
+}
+
+static int
+uio_role_failed(const char *step)
+{
+	printf("%s: role %s failed %s\n", uio_device_name, uio_role->name, step);
+	return UIO_EXIT_FAILED;
 }
 
 int
@@ -576,16 +602,15 @@ uio_role_main(void)
 	if (uio_peer == NULL && !uio_find_role_and_peer())
 		return UIO_EXIT_FAILED;
 	if (uio_role->before != NULL && uio_role->before(uio_peer, uio_device_name) != 0)
-		return UIO_EXIT_FAILED;
+		return uio_role_failed("before the attach");
 	if (uio_attached == NULL)
 		uio_set_state(UIO_STATE_STARTED);
 	if (uio_attach() != 0)
-		return UIO_EXIT_FAILED;
-	if (uio_attached != NULL && uio_role->work != NULL) {
-		if (uio_role->work(uio_peer, uio_attached) != 0)
-			return UIO_EXIT_FAILED;
-		uio_report_resources();
-	}
+		return uio_role_failed("to attach");
+	if (uio_attached != NULL && uio_role->work != NULL &&
+			uio_role->work(uio_peer, uio_attached) != 0)
+		return uio_role_failed("after the attach");
+	uio_report_resources();
 	uio_set_state(uio_attached != NULL ? UIO_STATE_DONE : UIO_STATE_NOT_ATTACHED);
 
 	if (!uio_wait_primary(&uio_peer->finish)) {

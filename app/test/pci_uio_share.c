@@ -123,9 +123,9 @@ wait_files(unsigned int slot, bool open)
 	char process[16];
 
 	snprintf(process, sizeof(process), "%d", uio_pid(slot));
-	while ((uio_count_fds(process, "/dev/uio*", NULL, 0) > 0) != open &&
-			uio_pause(deadline))
-		;
+	while (uio_ok() && (uio_count_fds(process, "/dev/uio*", NULL, 0) > 0) != open)
+		uio_expect(uio_pause(deadline), "the secondary to %s the open files of its primary, "
+				"got no change", open ? "receive" : "close");
 }
 
 /* The primary keeps running. */
@@ -136,7 +136,7 @@ detach_primary(void)
 	const uint64_t deadline = uio_deadline(SHARE_WAIT_MS);
 
 	peer->step = 1;
-	while (peer->result[0] == 0 && uio_pause(deadline))
+	while (uio_ok() && peer->result[0] == 0 && uio_pause(deadline))
 		;
 	uio_expect(peer->result[0] > 0, "the primary to detach, and not to attach again beside its "
 			"secondaries, got %s", peer->result[0] < 0 ? "an attach" : "no detach");
@@ -149,6 +149,8 @@ end_last(struct uio_dev *dev)
 	uio_kill(SHARE_LAST, SIGKILL);
 	uio_wait_end(SHARE_LAST, -SIGKILL);
 	uio_expect_bus_master(dev, false, "after the last secondary");
+	/* Its queues are in memory of processes that have ended: before it may do DMA again. */
+	uio_stop_stale(dev);
 	uio_run_secondary(dev, SHARE_NEXT, "second_primary");
 }
 

@@ -23,6 +23,7 @@
  */
 
 #include <limits.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
@@ -99,7 +100,8 @@ struct uio_peer {
 	int32_t device_maps;       /**< mappings of its BARs */
 	int32_t device_bars;       /**< BARs that have an address */
 	int32_t probe_errno;       /**< rte_errno after rte_bus_probe() */
-	char what[256];            /**< first of those fds, or an error of the role */
+	char uio_file[256];        /**< first of the fds on /dev/uio* */
+	char what[256];            /**< an error of the role */
 	uint64_t view[1024];       /**< of a role that reports more */
 };
 
@@ -246,7 +248,7 @@ bool uio_expect(bool holds, const char *what, ...);
 __rte_format_printf(1, 2)
 bool uio_skip(const char *reason, ...);
 /** A signal that asks the test to end, or 0. */
-int uio_signal(void);
+extern volatile sig_atomic_t uio_signal_number;
 
 /* Secondaries: pci_uio_process.c */
 
@@ -310,7 +312,9 @@ bool uio_check(struct uio_dev *dev);
 bool uio_check_bus_master(struct uio_dev *dev);
 /** Bus master set or clear, through sysfs: this process need not have the device. */
 bool uio_expect_bus_master(struct uio_dev *dev, bool set, const char *when);
-/** Stop the controller and unmap the device: this process does not have it any more. */
+/** Stop the traffic and the controller. */
+bool uio_stop(struct uio_dev *dev);
+/** uio_stop(), and unmap the device: this process does not have it any more. */
 bool uio_unmap(struct uio_dev *dev);
 /** Fail if @p ret, of a verb of nvme_ctrl.h, is not 0; a recovery follows. */
 bool uio_expect_io(struct uio_dev *dev, int ret, const char *expected);
@@ -333,8 +337,6 @@ void uio_traffic_poll(void);
 int uio_traffic_stop(struct uio_dev *dev);
 /** Leave the device as it was found, or fail the case and say how to repair. */
 bool uio_release(struct uio_dev *dev);
-/** From a signal handler: stop the controllers, as far as a register write can. */
-void uio_emergency_stop(void);
 
 /* Devices: pci_uio_device.c */
 
@@ -350,8 +352,12 @@ void uio_driver_register(bool (*accept)(struct rte_pci_device *pci), bool map);
 void uio_driver_unregister(void);
 /** Find the devices to test and attach them; skips the test when there is none. */
 bool uio_devices_attach(void);
-/** The device of this name on the bus, or NULL. */
-struct rte_pci_device *uio_find_pci(const char *name);
+/**
+ * Stop a controller that another process left enabled, before bus master is set: its queues are in
+ * memory that is used for something else now. dev->ctrl is initialized anew.
+ * Works with any verdict; false if it does not stop.
+ */
+bool uio_stop_stale(struct uio_dev *dev);
 /** Path of a file of a device in sysfs. */
 void uio_sysfs_path(const char *device, const char *file, char *path, size_t size);
 /** First line of a file of a device in sysfs; false, and an empty line, if there is none. */

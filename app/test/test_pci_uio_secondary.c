@@ -20,11 +20,8 @@
  * of the Test Anything Protocol, with what was expected and what was seen.
  */
 
-#include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdarg.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,7 +69,7 @@ static char uio_why[640];
 const struct uio_case *uio_current;
 
 static unsigned int uio_passed, uio_failed, uio_skipped;
-static volatile sig_atomic_t uio_signal_number;
+volatile sig_atomic_t uio_signal_number;
 
 /* Read a number from the environment; a wrong one is as a name that is not known. */
 static uint32_t
@@ -140,12 +137,6 @@ uio_find_role(const char *name)
 	return NULL;
 }
 
-int
-uio_signal(void)
-{
-	return uio_signal_number;
-}
-
 bool
 uio_ok(void)
 {
@@ -203,7 +194,9 @@ static void
 uio_on_watchdog(int sig __rte_unused)
 {
 	static const char text[] = "\nBail out! watchdog: this case does not end: ";
+	struct uio_dev *dev;
 	unsigned int slot;
+	uint32_t cc;
 
 	if (write(STDOUT_FILENO, text, sizeof(text) - 1) < 0 ||
 			write(STDOUT_FILENO, uio_current->name, strlen(uio_current->name)) < 0 ||
@@ -211,7 +204,13 @@ uio_on_watchdog(int sig __rte_unused)
 		uio_signal_number = SIGALRM;
 	for (slot = 0; slot < UIO_SLOTS; slot++)
 		uio_kill(slot, SIGKILL);
-	uio_emergency_stop();
+	UIO_FOREACH_DEVICE(dev) {
+		if (!dev->is_nvme || dev->ctrl.bar == NULL)
+			continue;
+		cc = nvme_reg_read(&dev->ctrl, NVME_REG_CC);
+		if (cc != NVME_REG_GONE)
+			nvme_reg_write(&dev->ctrl, NVME_REG_CC, cc & ~NVME_CC_EN);
+	}
 	_exit(EXIT_FAILURE);
 }
 
@@ -360,6 +359,7 @@ uio_case_is_wanted(const struct uio_case *c, const struct uio_dev *dev)
 	if (uio_settings.cases == NULL)
 		return true;
 	list = strdup(uio_settings.cases);
+	RTE_VERIFY(list != NULL);
 	for (part = strtok_r(list, ",", &save); part != NULL; part = strtok_r(NULL, ",", &save))
 		wanted |= strstr(c->name, part) != NULL || strstr(c->claim, part) != NULL;
 	free(list);
