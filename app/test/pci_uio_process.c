@@ -43,8 +43,8 @@
 /* The same in a secondary: eight that wait to end must leave the CPU to those that work. */
 #define UIO_POLL_STEP_US 1000
 #define UIO_POLL_FINISH_US 5000
-/* Least reads while a secondary lives: a round of the queue at its start, and three more. */
-#define UIO_READS_MIN (4 * UIO_DEPTH)
+/* Least reads while a secondary lives: a round of the queue at its start, and one sent then. */
+#define UIO_READS_MIN (2 * UIO_DEPTH)
 /* Time for a secondary to end by itself when the case is over. */
 #define UIO_END_TIMEOUT_MS 3000
 /* A secondary that waits so long for its primary ends by itself. */
