@@ -354,7 +354,8 @@ uio_stop_stale(struct uio_dev *dev)
 	ctrl->bar = NULL;
 	if (ret == -ENOTSUP)
 		ret = 0;
-	uio_expect(ret == 0, "a controller that stops before it is attached, got %s", ctrl->error);
+	uio_expect(ret == 0, "a controller that stops while it is not attached, got %s; reset it: "
+			"echo 1 > /sys/bus/pci/devices/%s/reset", ctrl->error, dev->name);
 	return ret == 0;
 }
 

@@ -150,7 +150,8 @@ end_last(struct uio_dev *dev)
 	uio_wait_end(SHARE_LAST, -SIGKILL);
 	uio_expect_bus_master(dev, false, "after the last secondary");
 	/* Its queues are in memory of processes that have ended: before it may do DMA again. */
-	uio_stop_stale(dev);
+	if (uio_ok())
+		uio_stop_stale(dev);
 	uio_run_secondary(dev, SHARE_NEXT, "second_primary");
 }
 
