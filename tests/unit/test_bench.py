@@ -56,6 +56,13 @@ def test_a_target_within_the_error_is_undecided(off, outcome):
     assert len(report.missed(run(taken))) == (outcome == "NOT MET")
 
 
+def test_a_noisy_machine_does_not_hide_a_miss():
+    # A standard error of 11: a target that is missed by 10 would be undecided.
+    taken = rounds("iops", patched=[60, 80, 101], none=[100] * 3)
+    assert judged(taken)["iops patched / none"].outcome == "error too large"
+    assert "iops: error too large" in report.unjudged(run(taken))
+
+
 def test_a_ratio_is_of_rounds_and_not_of_medians():
     # Each round is slower than the one before; patched is faster in each.
     found = judged(rounds("attach", patched=[90, 900, 9000], stock=[100, 1000, 10000],
@@ -88,7 +95,9 @@ def test_what_was_not_measured_is_not_met():
     assert run(taken).missing()[:2] == ["attach without-uio-share", "attach vfio"]
     text = report.markdown(run(taken))
     assert "| attach | vfio |  | 0 | not measured in this run | - | - | - | ms |" in text
-    assert "Targets: 1 met, 0 NOT MET, 0 undecided, 11 not measured in this run." in text
+    assert ("Targets: 1 met, 0 NOT MET, 0 undecided, 0 error too large, "
+            "11 not measured in this run.") in text
+    assert len(report.unjudged(run(taken))) == 11
 
 
 @pytest.mark.parametrize("cost, outcome", [
@@ -116,6 +125,10 @@ def test_growth_has_two_halves_and_an_error():
     # Quartiles 10 apart, of 3 samples, at both ends of 10 drives, of two slopes of 10.
     assert (found.change, found.error) == pytest.approx(
         (0, 0.93 * 10 / 3 ** 0.5 * 2 ** 0.5 / 10 / 10 * 2 ** 0.5))
+    assert found.outcome == "error too large"
+    # The second half is 9 % steeper, with an error of 8 %.
+    found = judged(curve(lambda x: 15 * x + 1.35 * max(x - 10, 0), xs=(0, 10, 20),
+                         spread=(-10, 0, 10)))["drives-probe"]
     assert found.outcome == "undecided"
     found = judged(curve(lambda x: x, xs=(1, 2)))["drives-probe"]
     assert found.note == "2 numbers of drives, 3 are needed"

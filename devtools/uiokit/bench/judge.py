@@ -13,11 +13,14 @@ from . import samples
 MET = "met"
 NOT_MET = "NOT MET"
 UNDECIDED = "undecided"
+NOISY = "error too large"
 NOT_MEASURED = "not measured in this run"
 NO_TARGET = "no target"
 
 # Standard error of the median, in interquartile ranges, of normal samples: 1.253 / 1.349.
 _ERROR_OF_MEDIAN = 0.93
+# The largest relative error with which a target is undecided. A larger one would hide a miss.
+_MOST_ERROR = 0.1
 
 
 @dataclasses.dataclass
@@ -88,7 +91,7 @@ def _against(ratio, target):
     """Compare with the target; undecided if it is nearer than the standard error."""
     off = ratio.summary.median - target
     if abs(off) < error(ratio.summary):
-        return UNDECIDED
+        return UNDECIDED if error(ratio.summary) <= _MOST_ERROR * target else NOISY
     return MET if (off <= 0 if ratio.bound == "at most" else off >= 0) else NOT_MET
 
 
@@ -148,8 +151,8 @@ def growth(run, figure):
         return Growth(figure, NOT_MET, f"{variant} does not grow in the first half", slope)
     change = second / first - 1
     off = math.hypot(first_error * second / first, second_error) / first
-    outcome = UNDECIDED if abs(abs(change) - tolerance) < off else \
-        MET if abs(change) <= tolerance else NOT_MET
+    outcome = (MET if abs(change) <= tolerance else NOT_MET) \
+        if abs(abs(change) - tolerance) >= off else UNDECIDED if off <= _MOST_ERROR else NOISY
     return Growth(figure, outcome, "", slope, tuple(
         (half[0][0], half[-1][0], steep) for half, steep in zip(halves, (first, second))),
         change, off)

@@ -17,13 +17,19 @@ def missed(run):
             for one in judge.all_of(run) if one.outcome == judge.NOT_MET]
 
 
+def unjudged(run):
+    """The names of the targets that were not measured, or only with too large an error."""
+    return [f"{one.figure.name}: {one.outcome}" for one in judge.all_of(run)
+            if one.wanted and one.outcome in (judge.NOT_MEASURED, judge.NOISY)]
+
+
 def markdown(run):
     """The report on a Run."""
     judged = judge.all_of(run)
     outcomes = [one.outcome for one in judged if one.wanted]
     text = ["# Benchmark", "", *(f"- {line}" for line in run.conditions), "",
             "Targets: " + ", ".join(f"{outcomes.count(name)} {name}" for name in (
-                judge.MET, judge.NOT_MET, judge.UNDECIDED,
+                judge.MET, judge.NOT_MET, judge.UNDECIDED, judge.NOISY,
                 judge.NOT_MEASURED)) + ".", "",
             "## Ratios", "",
             "The median, its standard error and the quartiles are of the ratios of two samples of "

@@ -58,9 +58,12 @@ def main(argv):
     if options.short:
         common.say("short run: targets are not judged")
         return common.PASSED
-    missed = report.missed(run)
+    missed, unjudged = report.missed(run), report.unjudged(run)
     for sentence in missed:
         common.say(f"missed: {sentence}")
+    if unjudged and not missed:
+        raise common.Infrastructure(f"not judged: {', '.join(unjudged)}; run devtools/bench with "
+                                    "nothing beside it")
     return common.FAILED if missed else common.PASSED
 
 
@@ -84,8 +87,9 @@ def parse(argv):
         "devtools/bench", "Measure in the lab what the fix costs and gains: attach of a secondary, "
         "access to config\nspace, the primary's reads during attaches, growth with drives and "
         "secondaries. Writes\nreport.md and the raw samples to build/bench/DATE.",
-        "exit codes: 0 measured, targets met; 1 a target was missed; 2 usage; 69 "
-        "environment missing\nor broken; 77 this DPDK does not have the bug; 130 interrupted")
+        "exit codes: 0 measured, no target missed; 1 a target was missed; 2 usage; 69 "
+        "environment missing,\nbroken or too busy for a verdict; 77 this DPDK does not have the "
+        "bug; 130 interrupted")
     parser.add_argument("--short", action="store_true",
                         help="check that everything can be measured: one round on an unoptimised "
                         "build, growth with two drives; targets are not judged")
