@@ -245,3 +245,6 @@ def _update(state, sources, env, suite, guest):
         elif not any(lists.glob("*_Sources*")):
             raise common.Infrastructure(f"cannot fetch package lists:\n{done.stderr.strip()}\n"
                                         "check the network and the sources in /etc/apt")
+        else:
+            common.say("  package lists not fetched, those of before are used: "
+                       f"{done.stderr.strip().splitlines()[-1]}")

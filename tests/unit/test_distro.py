@@ -13,9 +13,10 @@ import pytest
 from conftest import write
 from test_common import ended
 
-from uiokit import common, distro
+from uiokit import arch, common, distro, process
 from uiokit.cli import arguments
 from uiokit.dpdk import source, variants
+from uiokit.lab import qemu
 
 DEB822 = """\
 # a comment
@@ -56,6 +57,21 @@ def test_another_suite_comes_from_the_same_mirrors_and_keys(tmp_path, suite, sui
     stanzas = distro.machine_sources(tmp_path, "bookworm", suite).strip().split("\n\n")
     assert f"Suites: {suites}\n" in stanzas[0] and "Signed-By: /usr/share" in stanzas[0]
     assert f"Suites: {suites.split()[0]}-security\n" in stanzas[1]
+
+
+def test_the_qemu_of_a_suite_runs_with_what_came_with_it(tmp_path, monkeypatch):
+    guest, wanted = arch.AMD64, []
+    write(tmp_path, {f"usr/bin/{guest.qemu}": '#!/bin/sh\necho "$LD_LIBRARY_PATH $@"\n',
+                     "usr/lib/x86_64-linux-gnu/libx.so": ""})
+    (tmp_path / "usr/bin" / guest.qemu).chmod(0o755)
+    monkeypatch.setattr(distro, "depending", lambda names, _pattern, suite: names)
+    monkeypatch.setattr(distro, "unpacked", lambda *args: wanted.append(args) or tmp_path)
+    program = qemu.obtain("trixie", guest)
+    assert wanted == [("qemu-trixie", [guest.qemu_package], "trixie")]
+    shown = process.run([program, "-version"]).stdout
+    assert shown.startswith(f"{tmp_path}/usr/lib/x86_64-linux-gnu:{tmp_path}/lib/")
+    assert shown.endswith(f" -L {tmp_path}/usr/share/seabios -version\n")
+    assert qemu.obtain("/usr/bin/mine", guest) == "/usr/bin/mine"
 
 
 def test_packages_and_what_they_need_are_unpacked_once(tmp_path, monkeypatch):
@@ -130,6 +146,29 @@ def apt_get(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     return set_to
+
+
+@pytest.mark.parametrize("suite, guest, preferred", [
+    ("bookworm-backports", arch.AMD64, 'APT::Default-Release "bookworm-backports";'),
+    ("trixie", arch.ARM64, 'APT::Architecture "arm64";')])
+def test_apt_takes_what_a_suite_and_an_architecture_have(
+        apt_get, monkeypatch, suite, guest, preferred):
+    sources = "Architectures: amd64\nSuites: x\n"
+    monkeypatch.setattr(distro, "machine_sources", lambda suite: sources)
+    monkeypatch.setattr(arch.platform, "machine", lambda: "x86_64")
+    apt_get('[ "$1" = update ] || cat "$APT_CONFIG" "${APT_CONFIG%/*}"/sources.list.d/*')
+    shown = distro.apt_get("download", "x", suite=suite, guest=guest).splitlines()
+    assert preferred in shown and ("Architectures: amd64" in shown) == (guest is arch.AMD64)
+
+
+def test_old_package_lists_are_used_and_said_so(apt_get, monkeypatch, capsys):
+    monkeypatch.setattr(distro, "machine_sources", lambda suite: "Suites: x\n")
+    apt_get('[ "$1" != update ] || { echo "E: x Failed to fetch" >&2; exit 100; }')
+    with pytest.raises(common.Infrastructure, match="cannot fetch package lists:\nE: x Failed"):
+        distro.apt_get("download", "x")
+    write(common.build_dir("apt/state/lists"), {"x_Sources": ""})
+    distro.apt_get("download", "x")
+    assert "those of before are used: E: x Failed" in capsys.readouterr().err
 
 
 def test_what_will_be_installed_is_said_first(apt_get, tmp_path, capsys):
