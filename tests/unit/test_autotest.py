@@ -166,13 +166,29 @@ def test_a_cell_that_fails_or_cannot_be_run_is_a_row_and_the_worst_decides(
     rows = [line[2:-2].split(" | ") for line in out.splitlines() if line.startswith("| ")][1:]
     expected = command.cells(["22.11.11", "26.07.0"])
     assert [(row[0], row[2], row[3]) for row in rows] == [
-        (dpdk, f"QEMU of {suite}", guest.name) for dpdk, _, suite, guest in expected]
+        (dpdk, suite if "not run" in row[5] else f"QEMU of {suite}", guest.name)
+        for row, (dpdk, _, suite, guest) in zip(rows, expected)]
     assert all(row[1] == "6.1" and "fails as expected" in row[4] for row in rows)
     assert [row[5] for row in rows] == [
         shown if kernel == "trixie" else "passes (1 of 2 cases, 1 skipped)"
         for _, kernel, _, _ in expected]
     logs = [path.name for path in common.build_dir().glob("autotest-stock-*-trixie-*-arm64.txt")]
     assert len(logs) == 1
+
+
+def test_every_kernel_of_one_dpdk_in_one_table(run, monkeypatch):
+    kernels = []
+    monkeypatch.setattr(command.qemu, "version", lambda program: f"version of {program}")
+    monkeypatch.setattr(guest_kernel, "obtain", lambda kernel, *_, **__: kernels.append(kernel))
+    argv = ["--kernel", "all", "--dpdk", "24.11.6"]
+    code, out, _ = run(*argv, stock=STOCK, patched=PASSED)
+    rows = [line[2:-2].split(" | ") for line in out.splitlines() if line.startswith("| ")][1:]
+    assert code == 0 and kernels == ["bookworm", "bookworm-backports", "trixie"]
+    assert all("24.11.6" in row[0] and row[2] == f"version of {arch.native().qemu}"
+               and "fails as expected" in row[4] and "passes" in row[5] for row in rows)
+    # There is nothing to patch: the row says why.
+    code, out, _ = run(*argv, diagnosis="fixed", stock=PASSED)
+    assert code == 0 and out.count("| not run: this DPDK is fixed |") == len(rows) == 3
 
 
 def test_an_interrupted_matrix_shows_what_it_has(run, monkeypatch):
@@ -305,6 +321,7 @@ def test_a_report_that_cannot_be_written_is_found_first(run, tmp_path, name, pat
     (["--qemu", "/no/such"], "/no/such: no such program"),
     (["--matrix", "--tap", "x"], "--matrix: without"),
     (["--matrix", "--arch", "arm64"], "--matrix: without"),
+    (["--kernel", "all", "--json", "x"], "--kernel all: without"),
     (["--modules", "/lib"], "without --kernel"),
     (["--json", "-", "--tap", "-"], "--json and --tap: only one can be -"),
     (["-k", "no-such-case"], "names: claim_refused, ")])

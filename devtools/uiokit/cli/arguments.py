@@ -60,13 +60,16 @@ def pci_id(text):
     return text
 
 
-def add_kernel_and_qemu(parser, kernel_group=None):
-    """The options of a command that boots guests, as lab.guest_kernel and lab.qemu take them."""
+def add_kernel_and_qemu(parser, more=""):
+    """The options of a command that boots guests, as lab.guest_kernel and lab.qemu take them.
+
+    more: what this command takes as a kernel beside them.
+    """
     suites = ", ".join(distro.SUITES)
-    (kernel_group or parser).add_argument(
-        "--kernel", metavar="KERNEL", help="the guest's kernel: a vmlinuz, a kernel .deb, or the "
-        f"suite whose newest kernel package is fetched, one of {suites} (default: the "
-        "newest of this distribution when it was first fetched; never installed)")
+    parser.add_argument("--kernel", metavar="KERNEL", help="the guest's kernel: a vmlinuz, a "
+                        "kernel .deb, or the suite whose newest kernel package is fetched, one of "
+                        f"{suites}{more} (default: the newest of this distribution when it was "
+                        "first fetched; never installed)")
     parser.add_argument("--modules", metavar="PATH", help="folder or .deb with the modules of "
                         "--kernel (default: the .deb itself, or a folder found beside a vmlinuz)")
     parser.add_argument("--qemu", metavar="QEMU", type=program, help="the QEMU program, or the "

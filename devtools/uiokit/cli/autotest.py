@@ -25,6 +25,9 @@ expected of stock is not a failure.
 exit codes: 0 patched passes, and stock fails as expected; 1 otherwise; 2 usage error; 69 something
 needed is missing, or the guest did not report; 77 nothing could be tested; 130 interrupted"""
 
+# The --kernel that stands for that of each suite.
+_ALL_KERNELS = "all"
+
 # The suites whose QEMU the matrix has: 7.2 and 10.0. Debian 13's needs a newer libc than 12's.
 _QEMU_SUITES = ("bookworm", "bookworm-backports")
 
@@ -35,7 +38,11 @@ _TAIL = 20
 def main(argv):
     options = parse(argv)
     if options.matrix is not None:
-        return _matrix(options, argv)
+        return _table(options, argv, cells([source.get(path) for path in options.matrix or [None]]))
+    if options.kernel == _ALL_KERNELS:
+        tree = source.get(options.dpdk, options.refresh)
+        return _table(options, argv, [(tree, suite, options.qemu, options.guest)
+                                      for suite in distro.SUITES])
     if options.dpdk:
         source.get(options.dpdk)
     guest_kernel.check(options.kernel, options.modules, options.guest)
@@ -57,13 +64,12 @@ def cells(trees):
             if any(sum(map(operator.ne, cell, end)) <= 1 for end in (oldest, newest))]
 
 
-def _matrix(options, argv):
-    """Run the cells of the matrix, write the table of build/matrix.md, return the worst exit code.
+def _table(options, argv, chosen):
+    """Run cells of the matrix, write the table of build/matrix.md, return the worst exit code.
 
-    Each row is written as soon as it is known. A cell that cannot be run does not keep the others
-    from being run.
+    chosen: as of cells(), but QEMU as --qemu takes it. Each row is written as soon as it is known.
+    A cell that cannot be run does not keep the others from being run.
     """
-    trees = [source.get(path) for path in options.matrix or [None]]
     codes = []
     with open(common.build_dir() / "matrix.md", "w", encoding="utf-8") as page:
         def show(line):
@@ -74,15 +80,18 @@ def _matrix(options, argv):
             show(f"{line}\n")
         show("| DPDK | kernel | QEMU | arch | stock | patched | seconds with builds |\n"
              "|---|---|---|---|---|---|---|")
-        for tree, kernel, qemu_suite, guest in cells(trees):
-            cell = f"-{tree.path.name}-{kernel}-{qemu_suite}-{guest.name}"
+        for tree, kernel, program, guest in chosen:
+            cell = "-".join(("", tree.path.name, kernel,
+                             pathlib.PurePath(program or guest.qemu).name, guest.name))
             report, began = ci_report.Report(), time.monotonic()
-            version, why = qemu_suite, ""
+            version, why = program or guest.qemu, ""
             try:
-                version = qemu.version(qemu.obtain(qemu_suite, guest))
                 codes.append(_main(argparse.Namespace(**{
-                    **vars(options), "dpdk": str(tree.path), "kernel": kernel, "qemu": qemu_suite,
+                    **vars(options), "dpdk": str(tree.path), "kernel": kernel, "qemu": program,
                     "guest": guest, "cell": cell}), report, common.say))
+                version = qemu.version(qemu.obtain(version, guest))
+                if report.dpdk["diagnosis"] != "affected":
+                    why = f": this DPDK is {report.dpdk['diagnosis']}"
             except common.Problem as problem:
                 common.say(f"autotest{cell}: {problem}")
                 codes.append(problem.code)
@@ -226,7 +235,8 @@ def parse(argv):
         help="run only this variant, and judge by it alone: it must pass")
     arguments.add_dpdk(parser)
     arguments.add_refresh(parser)
-    arguments.add_kernel_and_qemu(parser)
+    arguments.add_kernel_and_qemu(parser, more=f", or {_ALL_KERNELS} for one table "
+                                  "of all suites, also written to build/matrix.md")
     add("--matrix", nargs="*", metavar="TREE", help="run on several DPDK trees (oldest first; "
         "default: the distribution's source), kernels, QEMU versions and architectures: each with "
         "the oldest and the newest of the others; the table is also written to build/matrix.md")
@@ -263,6 +273,9 @@ def parse(argv):
                          *ci_report.FORMATS)):
         parser.error("--matrix: without --dpdk, --kernel, --modules, --qemu, --arch, --refresh "
                      "and report files")
+    if options.kernel == _ALL_KERNELS and any(
+            getattr(options, name) for name in ("modules", *ci_report.FORMATS)):
+        parser.error("--kernel all: without --modules and report files")
     options.all |= options.full
     if options.full and not options.repeat:
         options.repeat = autotest.REPEAT_FULL

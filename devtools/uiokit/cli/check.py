@@ -128,9 +128,10 @@ def parse(argv):
                         metavar="NAME", help="run only this test, such as autotest; may be "
                         "repeated")
     parser.add_argument("--full", action="store_true", help="run the long form: the suites fault "
-                        "and bench whole, consume and all cases of the autotest on stock as "
-                        "well, these on the commit that adds them, and the default ones on each "
-                        "commit after the fix; more than an hour")
+                        "and bench whole, the autotest on other kernels, QEMU versions and "
+                        "architectures, consume and all cases of the autotest on stock as well, "
+                        "these on the commit that adds them, and the default ones on each commit "
+                        "after the fix; more than an hour")
     # One more takes longer: guests of two processors wait for each other.
     parser.add_argument("--jobs", type=arguments.number(1, 1024), default=os.cpu_count(),
                         metavar="N", help="number of tests that run at a time, of those that can "

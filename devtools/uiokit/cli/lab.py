@@ -70,8 +70,7 @@ def main(argv):
 
 def _add_options(parser):
     add = parser.add_argument
-    source = parser.add_mutually_exclusive_group()
-    arguments.add_refresh(source)
+    arguments.add_refresh(parser)
     arguments.add_no_install(parser)
     add("--accel", choices=("auto", "kvm", "tcg"), default="auto",
         help="auto: KVM if a guest boots on it, else software emulation, TCG (default auto)")
@@ -112,7 +111,7 @@ def _add_options(parser):
         "with a timestamp, when it happens; - is stderr")
     add("--append", metavar="WORDS", default="", help="add words to the kernel's command line")
     add("--verbose", action="store_true", help="show the guest's console on stderr")
-    arguments.add_kernel_and_qemu(parser, source)
+    arguments.add_kernel_and_qemu(parser)
 
 
 def _variable(text):
