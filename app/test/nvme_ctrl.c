@@ -87,6 +87,13 @@ nvme_buf(const struct nvme_ctrl *ctrl, unsigned int index)
 			index * NVME_BUF_SIZE);
 }
 
+static const struct rte_memzone *
+nvme_mem_lookup(const struct nvme_ctrl *ctrl, char name[RTE_MEMZONE_NAMESIZE])
+{
+	snprintf(name, RTE_MEMZONE_NAMESIZE, "nvme_%s", ctrl->name);
+	return rte_memzone_lookup(name);
+}
+
 /*
  * Find or reserve the memory of a controller. It stays until nvme_ctrl_free(), also when a queue is
  * no more: a controller that was not told to delete it may still write to it.
@@ -100,8 +107,7 @@ nvme_mem_get(struct nvme_ctrl *ctrl)
 
 	if (ctrl->mz != NULL)
 		return 0;
-	snprintf(name, sizeof(name), "nvme_%s", ctrl->name);
-	mz = rte_memzone_lookup(name);
+	mz = nvme_mem_lookup(ctrl, name);
 	if (mz == NULL && rte_eal_process_type() == RTE_PROC_PRIMARY)
 		mz = rte_memzone_reserve_aligned(name, size, SOCKET_ID_ANY,
 				RTE_MEMZONE_IOVA_CONTIG, ctrl->page_size);
@@ -118,7 +124,10 @@ nvme_mem_get(struct nvme_ctrl *ctrl)
 void
 nvme_ctrl_free(struct nvme_ctrl *ctrl)
 {
-	rte_memzone_free(ctrl->mz);
+	char name[RTE_MEMZONE_NAMESIZE];
+
+	/* Also when ctrl was initialized again and does not know it. */
+	rte_memzone_free(nvme_mem_lookup(ctrl, name));
 	ctrl->mz = NULL;
 }
 
@@ -432,7 +441,8 @@ nvme_identify_all(struct nvme_ctrl *ctrl)
 	ret = nvme_identify(ctrl, NVME_CNS_CONTROLLER, 0);
 	if (ret != 0)
 		return ret;
-	ctrl->shutdown_ms = RTE_MAX(ctrl->ready_ms, rte_le_to_cpu_32(id->rtd3e) / 1000);
+	ctrl->shutdown_ms = RTE_MAX(ctrl->ready_ms, rte_le_to_cpu_32(id->rtd3e) / 1000 *
+			(ctrl->command_ms / NVME_COMMAND_MS));
 
 	/* A list of the active ones came with 1.1. Before, an inactive one has no blocks. */
 	ctrl->nsid = 1;

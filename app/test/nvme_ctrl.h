@@ -14,8 +14,8 @@
  * of the controller, and rings through its own mapping of BAR 0.
  *
  * Each verb returns 0 or a negative errno. When it fails, nvme_ctrl.error says on which device,
- * doing what, and why. No verb waits without a deadline, and none writes to a controller whose
- * registers read as ones.
+ * doing what, and why. No verb waits without a deadline. nvme_disable() and nvme_shutdown() write
+ * nothing to a controller whose registers read as ones.
  *
  * Names are those of the NVM Express Base Specification; section numbers are of revision 1.4.
  */

@@ -297,7 +297,7 @@ case_claim_race(struct uio_dev *dev)
 static const struct uio_case uio_claim_cases[] = {
 	{ .name = "claim_refused", .run = case_claim_refused,
 		.claim = "bus master and traffic survive a second primary, which is refused" },
-	{ .name = "claim_killed", .run = case_claim_killed,
+	{ .name = "claim_killed", .flags = UIO_CASE_EXIT, .run = case_claim_killed,
 		.claim = "after its primary is killed, the next primary can claim the device" },
 	{ .name = "claim_unprivileged_lock", .run = case_claim_lock,
 		.claim = "an unprivileged lock on config space does not block a primary" },

@@ -272,8 +272,9 @@ uio_command_restore(struct uio_dev *dev)
 	const int then = (now & ~COMMAND_OURS) | (dev->command_found & COMMAND_OURS);
 	uint16_t command = rte_cpu_to_le_16(then);
 
-	return now < 0 || (now != then && uio_command_access(dev->name, &command, true) != 0) ?
-		-1 : 0;
+	if (now < 0 || (now != then && uio_command_access(dev->name, &command, true) != 0))
+		return -1;
+	return uio_command_sysfs(dev->name) == then ? 0 : -1;
 }
 
 /* Keep a device that was chosen. */
@@ -318,7 +319,7 @@ uio_ctrl_init(struct uio_dev *dev, void *bar)
 {
 	const int ret = nvme_ctrl_init(&dev->ctrl, dev->name, bar, uio_settings.time_scale);
 
-	dev->ctrl.settle_ms = uio_has_id(dev->pci, uio_slow_ids) ? UIO_SETTLE_MS : 0;
+	dev->ctrl.settle_ms = dev->settle_ms;
 	return ret;
 }
 
@@ -397,6 +398,7 @@ uio_choose(struct rte_pci_device *pci)
 	dev->ctrl.name = dev->name;
 	dev->is_nvme = pci->id.class_id == NVME_PCI_CLASS;
 	dev->emulated = uio_has_id(pci, uio_emulated_ids);
+	dev->settle_ms = uio_has_id(pci, uio_slow_ids) ? UIO_SETTLE_MS : 0;
 	dev->command_found = uio_command_sysfs(dev->name);
 	uio_find_path(dev->name, dev->uio_path, sizeof(dev->uio_path));
 	if (dev->uio_path[0] == '\0' || uio_command_sysfs(dev->name) < 0)
@@ -434,6 +436,22 @@ uio_choose_all(void)
 	return uio_ok();
 }
 
+/* What all cases about an exit rely on. No controller does DMA yet. */
+static void
+uio_inspect_kernel(struct uio_dev *dev)
+{
+	const int fd = open(dev->uio_path, O_RDWR | O_CLOEXEC);
+	int command;
+
+	if (!uio_expect(fd >= 0, "%s to be opened, got %s", dev->uio_path, strerror(errno)))
+		return;
+	close(fd);
+	command = uio_command_sysfs(dev->name);
+	dev->keeps_bus_master = command >= 0 && (command & RTE_PCI_COMMAND_MASTER) != 0;
+	uio_expect(rte_pci_set_bus_master(dev->pci, true) == 0,
+			"the primary to set bus master, got an error");
+}
+
 /* Find what works of a controller, and stop it. What fails here, uio_ready() tries again. */
 static void
 uio_inspect(struct uio_dev *dev)
@@ -444,6 +462,9 @@ uio_inspect(struct uio_dev *dev)
 		ret = nvme_bring_up(&dev->ctrl);
 	if (ret == -ENOTSUP)
 		strlcpy(dev->unsuitable, dev->ctrl.error, sizeof(dev->unsuitable));
+	else if (ret == 0 && NVME_GET(dev->ctrl.cap, NVME_CAP_MQES) < UIO_DEPTH_MIN)
+		snprintf(dev->unsuitable, sizeof(dev->unsuitable), "%s has no queues for %u reads "
+				"at a time", dev->name, UIO_DEPTH_MIN);
 	if (nvme_disable(&dev->ctrl) != 0 || (ret != 0 && ret != -ENOTSUP))
 		printf("# %s\n", dev->ctrl.error);
 }
@@ -471,6 +492,8 @@ uio_devices_attach(void)
 		uio_expect_bus_master(dev, true, "after the attach");
 		if (dev->mapped && dev->is_nvme)
 			uio_inspect(dev);
+		if (dev->mapped)
+			uio_inspect_kernel(dev);
 	}
 	return uio_ok();
 }

@@ -20,6 +20,7 @@ case_bar_apart(struct uio_dev *dev)
 	const uintptr_t libc = (uintptr_t)stdout;
 	int i;
 
+	uio_expect(uio_count_bars(dev->pci) > 0, "a mapped BAR, got none");
 	for (i = 0; i < PCI_MAX_RESOURCE; i++) {
 		const uintptr_t bar = (uintptr_t)dev->pci->mem_resource[i].addr;
 		const uintptr_t distance = bar > libc ? bar - libc : libc - bar;

@@ -26,6 +26,7 @@
 #define CONFIG_MAX 4096
 /* Cache Line Size: PCI Express devices ignore it, and all let it be written. */
 #define CONFIG_SCRATCH 0x0c
+#define HOTPLUG_SECONDARIES 3
 
 /* In a secondary. */
 
@@ -65,13 +66,6 @@ role_hotplug_remove(struct uio_peer *peer, struct rte_pci_device *pci)
 {
 	peer->result[0] = rte_eal_hotplug_remove("pci", pci->name);
 	return 0;
-}
-
-/* The same, where the driver of the primary keeps the device: EAL attaches it again here. */
-static int
-role_hotplug_refused(struct uio_peer *peer __rte_unused, struct rte_pci_device *pci)
-{
-	return rte_eal_hotplug_remove("pci", pci->name) < 0 ? 0 : -1;
 }
 
 static int
@@ -138,7 +132,6 @@ static const struct uio_role uio_exit_roles[] = {
 	{ .name = "attach_all", .all_devices = true },
 	{ .name = "hotplug", .attach = UIO_ATTACH_HOTPLUG },
 	{ .name = "hotplug_remove", .work = role_hotplug_remove },
-	{ .name = "hotplug_refused", .work = role_hotplug_refused },
 	{ .name = "exit", .end = exit },
 	{ .name = "_exit", .end = _exit },
 	{ .name = "rte_exit", .end = role_rte_exit },
@@ -158,38 +151,28 @@ UIO_REGISTER_ROLES(uio_exit_roles)
 /* In the primary. */
 
 /*
- * What all cases about an exit rely on: the kernel clears bus master when an open of /dev/uioX is
- * closed, and the test notices. It also is the recovery that an application can do: set the bit,
- * reset the controller, create its queues again, send again what had not completed.
+ * The kernel clears bus master when an open of /dev/uioX is closed, and the test notices. Then the
+ * recovery that an application can do: set the bit, reset the controller, create its queues again,
+ * send again what had not completed.
  */
 static void
 case_control(struct uio_dev *dev)
 {
 	const bool traffic = dev->traffic.running;
-	int command, fd;
+	const int fd = open(dev->uio_path, O_RDWR | O_CLOEXEC);
+	uint64_t deadline;
 
-	fd = open(dev->uio_path, O_RDWR | O_CLOEXEC);
 	if (!uio_expect(fd >= 0, "%s to be opened, got %s", dev->uio_path, strerror(errno)))
 		return;
 	close(fd);
-	command = uio_command_sysfs(dev->name);
-	dev->keeps_bus_master = command >= 0 && (command & RTE_PCI_COMMAND_MASTER) != 0;
-	if (dev->keeps_bus_master) {
-		uio_skip("this kernel does not clear bus master when %s is closed", dev->uio_path);
-		return;
-	}
+	uio_expect_bus_master(dev, false, "after the close");
 	/* Fatal status or no answer at all: that depends on the controller. */
-	while (traffic && dev->traffic.error[0] == '\0')
-		uio_traffic_poll();
+	deadline = nvme_deadline(2 * dev->ctrl.command_ms);
+	while (uio_ok() && traffic && dev->traffic.error[0] == '\0' && uio_pause(deadline))
+		;
 	if (traffic)
-		printf("# without bus master: %s\n", dev->traffic.error);
-	uio_recovered(dev);
-}
-
-/* From a controller in any state, also when a case before has already done it. */
-static void
-case_bring_up(struct uio_dev *dev)
-{
+		printf("# without bus master: %s\n", dev->traffic.error[0] != '\0' ?
+				dev->traffic.error : "the device does DMA nevertheless");
 	uio_recovered(dev);
 }
 
@@ -241,7 +224,9 @@ case_config_write(struct uio_dev *dev)
 			now == by_secondary, "the primary to read what the secondary wrote, got "
 			"0x%02x (its write returned %d)", now, peer->result[2]);
 	uio_end(0, 0);
-	rte_pci_write_config(dev->pci, &found, 1, CONFIG_SCRATCH);
+	uio_expect(rte_pci_write_config(dev->pci, &found, 1, CONFIG_SCRATCH) == 1 &&
+			rte_pci_read_config(dev->pci, &now, 1, CONFIG_SCRATCH) == 1 && now == found,
+			"Cache Line Size to be 0x%02x as before, got 0x%02x", found, now);
 }
 
 /* A secondary that ends at chosen times after the start of an attach. */
@@ -287,8 +272,13 @@ case_exit_two_devices(struct uio_dev *dev)
 	snprintf(option, sizeof(option), "--allow=%s", other->name);
 	uio_ready(other);
 	uio_start(dev, 0, "attach_all", &args, UIO_STATE_DONE);
+	uio_expect(uio_shared->peers[0].result[0] == 1,
+			"the secondary to attach %s as well, got no probe of it", other->name);
 	uio_end(0, 0);
 	uio_check(other);
+	/* Without the fix it is broken, which its own cases shall not find. */
+	if (uio_look(other) != 0)
+		other->dead = uio_recover(other) != 0;
 }
 
 static void
@@ -346,36 +336,55 @@ case_primary_cleared(struct uio_dev *dev)
 	uio_expect_bus_master(dev, false, "with a secondary");
 	uio_end(0, 0);
 	uio_expect_bus_master(dev, false, "after a secondary");
-	uio_ready(dev);
+	uio_recovered(dev);
 }
 
-/* Stop the device, have it removed in all processes by one of them, attach it again. */
+/*
+ * The primary, or one of three secondaries, has the device removed in all of them. If the driver of
+ * the primary refuses, EAL attaches the device again where it had removed it.
+ */
 static void
 case_hotplug_removal(struct uio_dev *dev)
 {
-	int added, removed;
+	const char *role = uio_current->role;
+	const int answer = -(int)uio_current->args.arg;
+	int added, removed = answer;
+	char files[32];
+	unsigned int i;
 
-	if (!uio_stop(dev) || !uio_start(dev, 1, "return", NULL, UIO_STATE_DONE))
+	if (answer == 0)
+		uio_stop(dev);
+	for (i = role != NULL ? 1 : 0; i < HOTPLUG_SECONDARIES; i++)
+		uio_start(dev, i, "return", NULL, UIO_STATE_DONE);
+	if (!uio_ok())
 		return;
-	uio_remove_answer = 0;
-	uio_set_mapped(dev, false);
-	if (uio_current->role == NULL) {
+	uio_remove_answer = answer;
+	if (answer == 0)
+		uio_set_mapped(dev, false);
+	if (role == NULL)
 		removed = rte_eal_hotplug_remove("pci", dev->name);
-	} else {
-		uio_run_secondary(dev, 0, uio_current->role);
+	else if (uio_start(dev, 0, role, NULL, UIO_STATE_DONE))
 		removed = uio_shared->peers[0].result[0];
-		uio_expect(uio_shared->peers[0].uio_fds == 0, "no fd on /dev/uio*, got %s",
-				uio_shared->peers[0].uio_file);
-	}
 	uio_remove_answer = -EBUSY;
-	uio_expect(removed == 0, "the removal to work, got %d", removed);
-	uio_expect_bus_master(dev, false, "after the removal");
-	/* The driver of this process finds the device again, and sets dev->pci. */
-	added = rte_eal_hotplug_add("pci", dev->name, "");
-	dev->dead = !dev->mapped;
-	uio_expect(added == 0, "the primary to attach the device again, got %d", added);
-	uio_ready(dev);
-	uio_end(1, 0);
+	uio_expect(removed == answer, "%d from the removal, got %d", answer, removed);
+	snprintf(files, sizeof(files), "*/%s/*", dev->name);
+	for (i = 0; i < HOTPLUG_SECONDARIES; i++)
+		uio_wait_files(i, files, answer != 0);
+
+	if (answer == 0) {
+		if (role != NULL)
+			uio_expect_nothing_left(0);
+		uio_expect_bus_master(dev, false, "after the removal");
+		/* The driver of this process finds the device again, and sets dev->pci. */
+		added = rte_eal_hotplug_add("pci", dev->name, "");
+		dev->dead = !dev->mapped;
+		uio_expect(added == 0, "the primary to attach the device again, got %d", added);
+		uio_ready(dev);
+	}
+	for (i = 0; i < HOTPLUG_SECONDARIES; i++) {
+		uio_end(i, 0);
+		uio_check_bus_master(dev);
+	}
 }
 
 #define SURVIVES "bus master and traffic survive "
@@ -383,6 +392,8 @@ case_hotplug_removal(struct uio_dev *dev)
 	.claim = SURVIVES "a secondary that " what
 #define EXIT(id, what) EXIT_FLAGS(id, 0, what)
 #define END(id, what) EXIT_FLAGS(id, UIO_CASE_END, what)
+#define HOTPLUG(id, answer) .name = id, .flags = UIO_CASE_EXIT, .run = case_hotplug_removal, \
+	.args.arg = answer
 #define SIGNAL(id, what) EXIT_FLAGS(id, UIO_CASE_END | UIO_CASE_KILL, what), .role = "return"
 
 static const struct uio_case uio_exit_cases[] = {
@@ -413,22 +424,21 @@ static const struct uio_case uio_exit_cases[] = {
 		.claim = "bus master that the primary cleared stays clear with a secondary" },
 	{ .name = "hotplug_add", .flags = UIO_CASE_EXIT | UIO_CASE_BESIDE, .role = "hotplug",
 		.claim = SURVIVES "a hotplug attach in a secondary" },
-	{ .name = "hotplug_busy", .flags = UIO_CASE_EXIT | UIO_CASE_BESIDE,
-		.role = "hotplug_refused",
-		.claim = SURVIVES "a hotplug removal that the primary refuses" },
-	{ .name = "hotplug_secondary", .run = case_hotplug_removal, .role = "hotplug_remove",
+	{ HOTPLUG("hotplug_busy_secondary", EBUSY), .role = "hotplug_remove",
+		.claim = SURVIVES "a hotplug removal in a secondary that the primary refuses" },
+	{ HOTPLUG("hotplug_busy_primary", EBUSY),
+		.claim = SURVIVES "a hotplug removal in the primary that its driver refuses" },
+	{ HOTPLUG("hotplug_secondary", 0), .role = "hotplug_remove",
 		.claim = "a hotplug removal in a secondary removes the device in all processes" },
-	{ .name = "hotplug_primary", .run = case_hotplug_removal,
+	{ HOTPLUG("hotplug_primary", 0),
 		.claim = "a hotplug removal in the primary removes the device in all processes" },
 };
 UIO_REGISTER_CASES(30, uio_exit_cases)
 
 /* Beside what they check, these show the same as those about an exit: uio_check() ends them. */
 static const struct uio_case uio_fd_cases[] = {
-	{ .name = "control", .run = case_control,
+	{ .name = "control", .flags = UIO_CASE_EXIT, .run = case_control,
 		.claim = "control: closing /dev/uioX clears bus master; the primary can recover" },
-	{ .name = "bring_up", .flags = UIO_CASE_NVME, .run = case_bring_up,
-		.claim = "the primary enables the controller and reads from it" },
 	{ .name = "fd_none", .role = "return", .flags = UIO_CASE_NO_OPEN,
 		.claim = "a secondary never opens /dev/uio*" },
 	{ .name = "fd_init", .role = "attach_init", .flags = UIO_CASE_NO_OPEN,

@@ -228,6 +228,7 @@ bool
 uio_ready(struct uio_dev *dev)
 {
 	int bar = PCI_MAX_RESOURCE - 1;
+	bool healthy;
 
 	if (!uio_expect(!dev->dead && dev->mapped,
 			"a device that works, got %s could not be recovered before", dev->name))
@@ -237,7 +238,12 @@ uio_ready(struct uio_dev *dev)
 		bar--;
 	uio_shared->bar_addr = dev->pci->mem_resource[bar].addr;
 	uio_shared->bar_len = dev->pci->mem_resource[bar].len;
-	dev->dead = uio_look(dev) != 0 && uio_recover(dev) != 0;
+	healthy = uio_look(dev) == 0;
+	/* What the cases of another device did to it is not repaired in silence. */
+	uio_expect(healthy || !dev->works, "a device that works since its last case, got %s",
+			dev->ctrl.error);
+	dev->dead = !healthy && uio_recover(dev) != 0;
+	dev->works = !dev->dead;
 	uio_shared->nsid = dev->ctrl.nsid;
 	uio_shared->block_size = dev->ctrl.block_size;
 	uio_shared->lba = dev->traffic.lba[UIO_PLACE_FIXED];
@@ -328,6 +334,7 @@ uio_check(struct uio_dev *dev)
 bool
 uio_stop(struct uio_dev *dev)
 {
+	dev->works = false;
 	return uio_ok() && uio_expect_io(dev, uio_traffic_stop(dev), "reads to complete") &&
 		(!dev->is_nvme || uio_expect_io(dev, nvme_disable(&dev->ctrl),
 			"the controller to stop"));
@@ -348,6 +355,7 @@ uio_unmap(struct uio_dev *dev)
 void
 uio_set_mapped(struct uio_dev *dev, bool mapped)
 {
+	dev->works = false;
 	dev->mapped = mapped;
 	dev->ctrl.bar = mapped ? dev->pci->mem_resource[0].addr : NULL;
 }
@@ -385,15 +393,18 @@ bool
 uio_release(struct uio_dev *dev)
 {
 	bool stopped = true;
+	int command;
 
 	if (dev->is_nvme)
 		stopped = dev->mapped ? uio_stop_controller(dev) == 0 : uio_stop_stale(dev);
 	if (!stopped) {
 		/* Before its memory is given back, the controller must be cut off from it. */
-		rte_pci_set_bus_master(dev->pci, false);
-		uio_expect(false, "the controller to be left disabled, got %s; bus master was "
-				"cleared, reset it: echo 1 > /sys/bus/pci/devices/%s/reset",
-				dev->ctrl.error, dev->name);
+		if (dev->mapped)
+			rte_pci_set_bus_master(dev->pci, false);
+		command = uio_command_sysfs(dev->name);
+		uio_expect(false, "the controller to be left disabled, got %s, COMMAND 0x%04x; "
+				"reset it: echo 1 > /sys/bus/pci/devices/%s/reset",
+				dev->ctrl.error, command, dev->name);
 	}
 	dev->traffic.running = false;
 	if (dev->mapped)

@@ -34,6 +34,8 @@
 
 /* Time for a secondary to reach a state or to end; its whole life is some tenths of a second. */
 #define UIO_SPAWN_TIMEOUT_MS 30000
+/* Time for files of the primary to arrive in it, and to be closed. */
+#define UIO_FILES_TIMEOUT_MS 10000
 /*
  * Pause between two looks: none with traffic on a real drive, so that its queue stays full. Each
  * look takes CPU time from the secondaries, in a VM in particular, and so does an emulated drive.
@@ -419,6 +421,19 @@ uio_expect_output(unsigned int slot, const char *pattern)
 	return uio_expect(false, "%s to be printed, got no such line", pattern);
 }
 
+bool
+uio_wait_files(unsigned int slot, const char *pattern, bool some)
+{
+	const uint64_t deadline = uio_deadline(UIO_FILES_TIMEOUT_MS);
+	char process[16];
+
+	snprintf(process, sizeof(process), "%d", uio_pid(slot));
+	while (uio_ok() && (uio_count_fds(process, pattern, NULL, 0) > 0) != some)
+		uio_expect(uio_pause(deadline), "secondary %u to have %s %s open, got no change",
+				slot, some ? "a file" : "no file", pattern);
+	return uio_ok();
+}
+
 void
 uio_reap(void)
 {
@@ -495,8 +510,10 @@ uio_accept(struct rte_pci_device *pci)
 	/* With UIO_ATTACH_INIT this is before uio_role_main(). */
 	if (uio_peer == NULL && !uio_find_role_and_peer())
 		return false;
-	if (strcmp(pci->name, uio_device_name) != 0)
+	if (strcmp(pci->name, uio_device_name) != 0) {
+		uio_peer->result[0] += uio_role->all_devices;
 		return uio_role->all_devices;
+	}
 	uio_attached = pci;
 	/* Hotplug may attach the device again later, in another thread. */
 	if (uio_peer->state < UIO_STATE_ATTACHING)

@@ -19,7 +19,7 @@
 #include "pci_uio_claim.h"
 
 #define SHARE_PREFIX "pci_uio_share"
-/* Time for the files of the primary to arrive, and for a detach. */
+/* Time for a detach. */
 #define SHARE_WAIT_MS 10000
 
 /* Slots. The other primary, its secondaries, and one more primary. */
@@ -115,19 +115,6 @@ start_secondary(struct uio_dev *dev, unsigned int slot)
 	uio_start(dev, slot, "reads", &args, UIO_STATE_DONE);
 }
 
-/* The files of the primary arrive some time after the attach. Those of a late reply are closed. */
-static void
-wait_files(unsigned int slot, bool open)
-{
-	const uint64_t deadline = uio_deadline(SHARE_WAIT_MS);
-	char process[16];
-
-	snprintf(process, sizeof(process), "%d", uio_pid(slot));
-	while (uio_ok() && (uio_count_fds(process, "/dev/uio*", NULL, 0) > 0) != open)
-		uio_expect(uio_pause(deadline), "the secondary to %s the open files of its primary, "
-				"got no change", open ? "receive" : "close");
-}
-
 /* The primary keeps running. */
 static void
 detach_primary(void)
@@ -164,8 +151,9 @@ case_share_end(struct uio_dev *dev)
 	start_primary(dev, c->role);
 	start_secondary(dev, SHARE_FIRST);
 	start_secondary(dev, SHARE_LAST);
-	wait_files(SHARE_FIRST, true);
-	wait_files(SHARE_LAST, true);
+	/* They arrive some time after the attach. */
+	uio_wait_files(SHARE_FIRST, "/dev/uio*", true);
+	uio_wait_files(SHARE_LAST, "/dev/uio*", true);
 	if (c->flags & UIO_CASE_KILL)
 		uio_kill(SHARE_PRIMARY, -c->end);
 	if (strcmp(c->role, "share_detach") == 0)
@@ -201,7 +189,7 @@ case_share_no_answer(struct uio_dev *dev)
 		/* The primary gets the request now. EAL drops its reply, with the files in it. */
 		uio_kill(SHARE_PRIMARY, SIGCONT);
 		uio_expect_output(SHARE_LAST, "*Drop mp reply: bus_pci_uio_share*");
-		wait_files(SHARE_LAST, false);
+		uio_wait_files(SHARE_LAST, "/dev/uio*", false);
 	}
 	uio_expect_reads(SHARE_LAST);
 	/* It has no file of the primary, so it could not read on. */
@@ -226,11 +214,11 @@ static const struct uio_case uio_share_cases[] = {
 		.end = -SIGKILL, .claim = READ_ON "is killed" },
 	{ .name = "share_detach", SHARE_END(0), .role = "share_detach",
 		.claim = READ_ON "detaches the device" },
-	{ .name = "share_old", .flags = UIO_CASE_NVME, .queues = UIO_QID_B,
-		.run = case_share_no_answer, .role = "share_old",
+	{ .name = "share_old", .flags = UIO_CASE_NVME | UIO_CASE_EXIT,
+		.queues = UIO_QID_B, .run = case_share_no_answer, .role = "share_old",
 		.claim = "a secondary works with a primary that does not share its files" },
-	{ .name = "share_stopped", .flags = UIO_CASE_NVME, .queues = UIO_QID_B,
-		.run = case_share_no_answer, .role = "share_return",
+	{ .name = "share_stopped", .flags = UIO_CASE_NVME | UIO_CASE_EXIT,
+		.queues = UIO_QID_B, .run = case_share_no_answer, .role = "share_return",
 		.claim = "a secondary attaches and reads while its primary is stopped" },
 };
 UIO_REGISTER_CASES(55, uio_share_cases)

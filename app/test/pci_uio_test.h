@@ -69,6 +69,7 @@ uio_deadline(uint32_t ms)
 
 /** Reads of the traffic that are in flight at a time, each of a place on the drive. */
 #define UIO_DEPTH 16
+#define UIO_DEPTH_MIN 8
 /** One more place, for single reads and for secondaries. */
 #define UIO_PLACE_FIXED UIO_DEPTH
 #define UIO_PLACES (UIO_DEPTH + 1)
@@ -139,8 +140,10 @@ struct uio_dev {
 	bool is_nvme;              /**< a controller that must be left disabled */
 	bool emulated;             /**< undefined doorbell writes have a known result */
 	bool mapped;
+	bool works;                /**< made ready, and neither stopped nor unmapped since */
 	bool dead;                 /**< could not be recovered: no further tries */
 	bool keeps_bus_master;     /**< this kernel does not clear the bit: exits show nothing */
+	uint32_t settle_ms;        /**< no register may be read for so long after CC.EN 0 */
 	char unsuitable[256];      /**< why NVMe cases are skipped, or empty */
 	struct nvme_ctrl ctrl;
 	struct uio_traffic traffic;
@@ -204,7 +207,7 @@ struct uio_role {
 	void (*end)(int status);   /**< instead of a return from main */
 	bool kill_in_probe;
 	bool leave_unmapped;
-	bool all_devices;          /**< attach every device that is allowed */
+	bool all_devices;          /**< attach all that is allowed; result[0] counts the others */
 };
 
 struct uio_case_table {
@@ -275,6 +278,8 @@ bool uio_end(unsigned int slot, int end);
 bool uio_run_secondary(struct uio_dev *dev, unsigned int slot, const char *role);
 /** Fail if a secondary without the device still has an fd, a mapping or an address of it. */
 bool uio_expect_nothing_left(unsigned int slot);
+/** Wait until a secondary has a file of an fnmatch(3) pattern open, or has none. */
+bool uio_wait_files(unsigned int slot, const char *pattern, bool some);
 /** Wait for a line, of an fnmatch(3) pattern, of a secondary; fails if it ends without. */
 bool uio_expect_output(unsigned int slot, const char *pattern);
 

@@ -199,7 +199,8 @@ uio_on_watchdog(int sig __rte_unused)
 	uint32_t cc;
 
 	if (write(STDOUT_FILENO, text, sizeof(text) - 1) < 0 ||
-			write(STDOUT_FILENO, uio_current->name, strlen(uio_current->name)) < 0 ||
+			(uio_current != NULL && write(STDOUT_FILENO, uio_current->name,
+				strlen(uio_current->name)) < 0) ||
 			write(STDOUT_FILENO, "\n", 1) < 0)
 		uio_signal_number = SIGALRM;
 	for (slot = 0; slot < UIO_SLOTS; slot++)
@@ -257,6 +258,11 @@ uio_run_row(struct uio_dev *dev)
 static void
 uio_run_release(struct uio_dev *dev)
 {
+	/* What has happened to it since its last case, and to the reads in flight then. */
+	if (dev->works && !dev->dead && uio_signal_number == 0 &&
+			uio_expect(uio_look(dev) == 0, "a device that works to the end, got %s",
+			dev->ctrl.error))
+		uio_expect_io(dev, uio_traffic_stop(dev), "the last reads to complete");
 	uio_release(dev);
 	if (uio_passed == 0 && uio_signal_number == 0)
 		uio_skip("nothing was tested");
@@ -313,6 +319,9 @@ uio_run_case(const void *data)
 	const struct uio_item *item = data;
 	const struct uio_case *c = item->c;
 	const unsigned int number = uio_passed + uio_failed + uio_skipped + 1;
+	/* Scaled already; a reset and a shutdown wait for it, before and after another reset. */
+	const uint32_t slow_s = 4 * RTE_MAX(item->dev->ctrl.ready_ms, item->dev->ctrl.shutdown_ms) /
+			1000;
 	char on[32] = "";
 
 	/* Of several devices, the line says which. */
@@ -321,7 +330,7 @@ uio_run_case(const void *data)
 	uio_no_verdict();
 	uio_current = c;
 	alarm((UIO_WATCHDOG_S + (c->flags & UIO_CASE_REPEAT ? 2 * uio_settings.repeat : 0)) *
-			uio_settings.time_scale);
+			uio_settings.time_scale + slow_s);
 	if (c == &uio_release_case)
 		c->run(item->dev);
 	else if (uio_signal_number == 0)
@@ -440,6 +449,9 @@ uio_print_devices(void)
 		printf("# device %s %04x:%04x %s COMMAND 0x%04x\n", dev->name,
 				dev->pci->id.vendor_id, dev->pci->id.device_id, dev->uio_path,
 				dev->command_found);
+		if (dev->keeps_bus_master)
+			printf("# %s: this kernel keeps bus master when %s is closed\n", dev->name,
+					dev->uio_path);
 		if (dev->unsuitable[0] != '\0')
 			printf("# %s: no I/O: %s\n", dev->name, dev->unsuitable);
 		else if (dev->is_nvme)
@@ -454,6 +466,8 @@ uio_print_devices(void)
 				uio_command_sysfs(dev->name));
 	else
 		printf("# base: not known, %s\n", uio_why);
+	/* Without the fix, that secondary has stopped it. */
+	dev->works = false;
 	uio_reap();
 	fflush(stdout);
 }
