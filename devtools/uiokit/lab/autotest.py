@@ -21,6 +21,9 @@ _OTHER_DEVICE, _OTHER_ID = "vmxnet3,x-disable-pcie=on", "15ad:07b0"
 # The number of secondaries in the repeat case.
 REPEAT, REPEAT_FULL = 5, 100
 
+# Up to 26.03 a secondary loses a struct at each asynchronous request: doc/defects.md.
+_LEAKS_OF_EAL = "leak:rte_mp_request_async\n"
+
 # Allow only the drives and the --uio devices of the guest. UIO needs physical addresses.
 _RUN = ('for bdf in $LAB_NVME $LAB_UIO; do set -- "$@" -a "$bdf"; done; '
         f'exec "$@" -- {TEST}')
@@ -110,6 +113,7 @@ def guest(options, folder, program):
     command = [f"/dpdk/{program}", "-l", f"0-{options.cpus - 1}", "--iova-mode=pa",
                "--no-telemetry"]
     env = {"PCI_UIO_SECONDARY_REPEAT": str(options.repeat)}
+    take = [(folder, "/dpdk")]
     cases = () if options.all else SHORT
     if not options.config_space:
         cases = [case for case in SHORT if not case.startswith("config")]
@@ -120,12 +124,16 @@ def guest(options, folder, program):
         # A secondary that ends by SIGSEGV on purpose must do so.
         env.update(ASAN_OPTIONS="exitcode=99:detect_stack_use_after_return=1:handle_segv=0",
                    UBSAN_OPTIONS="halt_on_error=1:exitcode=99:print_stacktrace=1",
+                   LSAN_OPTIONS="suppressions=/leaks:print_suppressions=0",
                    PCI_UIO_SECONDARY_TIME_SCALE="4")
+        leaks = common.build_dir() / "leaks"
+        common.replace_file(leaks, _LEAKS_OF_EAL)
+        take.append((leaks, "/leaks"))
     if options.filter or cases:
         env["PCI_UIO_SECONDARY_CASES"] = options.filter or ",".join(cases)
     # One drive has SR-IOV, because only such a drive has extended capabilities.
     return dataclasses.replace(
-        options, command=["sh", "-c", _RUN, "sh", *command], env=env, take=[(folder, "/dpdk")],
+        options, command=["sh", "-c", _RUN, "sh", *command], env=env, take=take,
         nvme=options.nvme - 1, nvme_sriov=True, mem=1536 if options.sanitize else None,
         device=[_OTHER_DEVICE] * options.all + options.device,
         uio=[_OTHER_ID] * options.all + options.uio)
