@@ -29,6 +29,7 @@ EAL_OPTIONS = ("-l", "0-1", "--iova-mode=pa", "--no-telemetry")
 SAID = {
     "a whole run": (["COMMAND 0x0007\n", "- the device is left as it was found\n", "[exit 0]",
                      "[COMMAND 0007]"], ["not ok"]),
+    "two runs in the same process": (["[passed: 2]"], ["not ok"]),
     "SIGTERM": (["# SKIP signal 15", "ok 2 - the device is left as it was found\n", "[exit 143]"],
                 ["not ok"]),
     "the drive disappears, and a second run in the same process": (
