@@ -43,6 +43,11 @@ SAID = {
         ["after a secondary # SKIP the IOMMU", "boot with iommu=pt", "[exit 0]"], ["not ok"]),
     "there is no INTx": (["has no INTx", "[exit 0]"], ["not ok"]),
     "no drive is named": (["1..0 # SKIP", "is not named", "[exit 77]"], ["ok 1"]),
+    "a drive that is not emulated": (
+        ["a doorbell of no queue raises its event # SKIP undefined doorbell writes",
+         "an SQ tail beyond the queue raises its event # SKIP undefined doorbell writes",
+         "in flight # SKIP undefined doorbell writes", " 0 failed, 3 skipped\n"], []),
+    "undefined doorbell writes on it": ([" 3 passed, 0 failed, 0 skipped\n"], []),
 }
 
 
