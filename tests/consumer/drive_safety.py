@@ -42,6 +42,9 @@ SAID = {
     "the IOMMU translates addresses": (
         ["after a secondary # SKIP the IOMMU", "boot with iommu=pt", "[exit 0]"], ["not ok"]),
     "there is no INTx": (["has no INTx", "[exit 0]"], ["not ok"]),
+    "a controller that does not answer": (
+        ["CC reads as ones; reset it: echo 1 > /sys/bus/pci/devices/0000:00:04.0/reset\n"],
+        ["[exit 0]"]),
     "no drive is named": (["1..0 # SKIP", "is not named", "[exit 77]"], ["ok 1"]),
     "a drive that is not emulated": (
         ["a doorbell of no queue raises its event # SKIP undefined doorbell writes",
