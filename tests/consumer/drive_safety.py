@@ -73,6 +73,9 @@ SHAPES = (
     ("use-intel-id=on,cmb_size_mb=1", "", ["# device {} 8086:5845",
                                            "INTx of the primary works after a secondary [{}]\n"]),
 )
+# Namespace 2 of the first drive, which is smaller: the test must take namespace 1.
+SECOND_NAMESPACE = ("-drive", "if=none,id=second,file.driver=null-co,file.size=1M",
+                    "-device", "nvme-ns,drive=second,bus=n0")
 
 # A drive with room for two VFs of four I/O queue pairs. It is behind a root port, where VFs get
 # their BAR below 4 GiB: QEMU 10.0 maps it nowhere else.
@@ -136,7 +139,8 @@ def shapes(program, folder, drives):
                  'echo "# irq $(cat "/sys/bus/pci/devices/$bdf/irq")"; done; '
                  'exec "$@" -- pci_uio_secondary_autotest', "sh", program, *EAL_OPTIONS],
         env=CASES, nvme=0, aslr=False, timeout=TIMEOUT, take=[(folder, "/dpdk")],
-        qemu_args=drive_args([(drive, *shape[:2]) for drive, shape in zip(drives, SHAPES)])))
+        qemu_args=[*drive_args([(drive, *shape[:2]) for drive, shape in zip(drives, SHAPES)]),
+                   *SECOND_NAMESPACE]))
     wrong = list(wrong_drives(done, {f"0000:00:{4 + index:02x}.0": lines
                                      for index, (_, _, lines) in enumerate(SHAPES)}))
     irqs = re.findall("# irq .*", done.stdout)
