@@ -45,6 +45,9 @@ SAID = {
     "a controller that does not answer": (
         ["CC reads as ones; reset it: echo 1 > /sys/bus/pci/devices/0000:00:04.0/reset\n"],
         ["[exit 0]"]),
+    "a controller that stops answering during a run": (
+        ["ones; bus master was cleared, reset it: echo 1 > /sys/bus/pci/devices/0000:00:04.0/reset"
+         "\n"], ["[exit 0]"]),
     "no drive is named": (["1..0 # SKIP", "is not named", "[exit 77]"], ["ok 1"]),
     "a drive that is not emulated": (
         ["a doorbell of no queue raises its event # SKIP undefined doorbell writes",
