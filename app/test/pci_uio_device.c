@@ -349,8 +349,12 @@ uio_stop_stale(struct uio_dev *dev)
 				nvme_reg_read(ctrl, NVME_REG_CSTS));
 		ret = nvme_disable(ctrl);
 	}
-	if (ret != 0 && ret != -ENOTSUP && uio_sysfs_reset(dev->name) == 0)
-		ret = nvme_disable(ctrl);
+	if (ret != 0 && ret != -ENOTSUP && uio_sysfs_reset(dev->name) == 0) {
+		/* How long it may take was not known of one that read as ones. */
+		ret = uio_ctrl_init(dev, bar);
+		if (ret == 0)
+			ret = nvme_disable(ctrl);
+	}
 	munmap(bar, NVME_REG_DBS);
 	ctrl->bar = NULL;
 	if (ret == -ENOTSUP)
