@@ -117,8 +117,10 @@ def ci(tmp_path):
             (repository / name).chmod(0o755)
         commit_all(repository)
         (tmp_path / "tmp").mkdir()
+        # A program that nohup starts ignores SIGHUP, and so does what it starts.
         return subprocess.Popen([repository / ".ci/run"], stdout=subprocess.PIPE, text=True,
-                                env=dict(os.environ, TMPDIR=str(tmp_path / "tmp")))
+                                env=dict(os.environ, TMPDIR=str(tmp_path / "tmp")),
+                                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     return start
 
 
