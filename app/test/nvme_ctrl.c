@@ -126,7 +126,7 @@ nvme_ctrl_free(struct nvme_ctrl *ctrl)
 {
 	char name[RTE_MEMZONE_NAMESIZE];
 
-	/* Also when ctrl was initialized again and does not know it. */
+	/* By name: nvme_ctrl_init() clears ctrl->mz. */
 	rte_memzone_free(nvme_mem_lookup(ctrl, name));
 	ctrl->mz = NULL;
 }

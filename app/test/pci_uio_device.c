@@ -350,9 +350,9 @@ uio_stop_stale(struct uio_dev *dev)
 		ret = nvme_disable(ctrl);
 	}
 	if (ret != 0 && ret != -ENOTSUP && uio_sysfs_reset(dev->name) == 0) {
-		/* How long it may take was not known of one that read as ones. */
+		/* Its timeouts could not be read if its registers read as ones. */
 		ret = uio_ctrl_init(dev, bar);
-		if (ret == 0)
+		if (ret == 0 || ret == -ENOTSUP)
 			ret = nvme_disable(ctrl);
 	}
 	munmap(bar, NVME_REG_DBS);
@@ -440,16 +440,24 @@ uio_choose_all(void)
 	return uio_ok();
 }
 
-/* What all cases about an exit rely on. No controller does DMA yet. */
+bool
+uio_open_and_close(struct uio_dev *dev)
+{
+	const int fd = open(dev->uio_path, O_RDWR | O_CLOEXEC);
+
+	if (fd >= 0)
+		close(fd);
+	return uio_expect(fd >= 0, "%s to be opened, got %s", dev->uio_path, strerror(errno));
+}
+
+/* Find out whether this kernel clears bus master with a close. No controller does DMA yet. */
 static void
 uio_inspect_kernel(struct uio_dev *dev)
 {
-	const int fd = open(dev->uio_path, O_RDWR | O_CLOEXEC);
 	int command;
 
-	if (!uio_expect(fd >= 0, "%s to be opened, got %s", dev->uio_path, strerror(errno)))
+	if (!uio_open_and_close(dev))
 		return;
-	close(fd);
 	command = uio_command_sysfs(dev->name);
 	dev->keeps_bus_master = command >= 0 && (command & RTE_PCI_COMMAND_MASTER) != 0;
 	uio_expect(rte_pci_set_bus_master(dev->pci, true) == 0,

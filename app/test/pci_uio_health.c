@@ -239,7 +239,7 @@ uio_ready(struct uio_dev *dev)
 	uio_shared->bar_addr = dev->pci->mem_resource[bar].addr;
 	uio_shared->bar_len = dev->pci->mem_resource[bar].len;
 	healthy = uio_look(dev) == 0;
-	/* What the cases of another device did to it is not repaired in silence. */
+	/* Fail if something broke it after its last case, although it can be recovered. */
 	uio_expect(healthy || !dev->works, "a device that works since its last case, got %s",
 			dev->ctrl.error);
 	dev->dead = !healthy && uio_recover(dev) != 0;
@@ -274,6 +274,9 @@ uio_check_bus_master(struct uio_dev *dev)
 	const int sysfs = uio_command_sysfs(dev->name);
 	uint16_t bus = 0;
 
+	/* dev->pci may be gone after a failure. */
+	if (!uio_ok())
+		return false;
 	uio_expect(sysfs >= 0 && rte_pci_read_config(dev->pci, &bus, sizeof(bus),
 			RTE_PCI_COMMAND) == sizeof(bus),
 			"COMMAND to be readable, got sysfs %d, rte_pci_read_config 0x%04x", sysfs,

@@ -428,9 +428,10 @@ uio_wait_files(unsigned int slot, const char *pattern, bool some)
 	char process[16];
 
 	snprintf(process, sizeof(process), "%d", uio_pid(slot));
-	while (uio_ok() && (uio_count_fds(process, pattern, NULL, 0) > 0) != some)
-		uio_expect(uio_pause(deadline), "secondary %u to have %s %s open, got no change",
-				slot, some ? "a file" : "no file", pattern);
+	while (uio_ok() && (uio_count_fds(process, pattern, NULL, 0) > 0) != some) {
+		if (uio_has_ended(slot) || !uio_pause(deadline))
+			uio_process_failed(slot, some ? "have a file open" : "close a file", pattern);
+	}
 	return uio_ok();
 }
 

@@ -151,7 +151,7 @@ case_share_end(struct uio_dev *dev)
 	start_primary(dev, c->role);
 	start_secondary(dev, SHARE_FIRST);
 	start_secondary(dev, SHARE_LAST);
-	/* They arrive some time after the attach. */
+	/* The files of the primary arrive some time after the attach. */
 	uio_wait_files(SHARE_FIRST, "/dev/uio*", true);
 	uio_wait_files(SHARE_LAST, "/dev/uio*", true);
 	if (c->flags & UIO_CASE_KILL)

@@ -69,6 +69,7 @@ uio_deadline(uint32_t ms)
 
 /** Reads of the traffic that are in flight at a time, each of a place on the drive. */
 #define UIO_DEPTH 16
+/** A drive whose queues have no room for so many is tested without I/O. */
 #define UIO_DEPTH_MIN 8
 /** One more place, for single reads and for secondaries. */
 #define UIO_PLACE_FIXED UIO_DEPTH
@@ -363,6 +364,8 @@ bool uio_devices_attach(void);
  * Works with any verdict; false if it does not stop.
  */
 bool uio_stop_stale(struct uio_dev *dev);
+/** Open /dev/uioX and close it: the kernel clears bus master. */
+bool uio_open_and_close(struct uio_dev *dev);
 /** Path of a file of a device in sysfs. */
 void uio_sysfs_path(const char *device, const char *file, char *path, size_t size);
 /** First line of a file of a device in sysfs; false, and an empty line, if there is none. */

@@ -52,7 +52,7 @@ violate(struct uio_dev *dev, uint16_t qid, uint32_t value, uint32_t info)
 	int tries, ret = 0;
 
 	for (tries = 0; tries < 4 && ret == 0; tries++) {
-		/* Its time-out is not that of an event. */
+		/* A time-out of this is not a missing event. */
 		if (nvme_aer_arm(ctrl) != 0)
 			return -EIO;
 		/* The violation. */
@@ -166,7 +166,7 @@ disable_in_flight(struct uio_dev *dev)
 	if (dev->emulated)
 		return uio_stop(dev);
 	uio_traffic_poll();
-	/* The recovery forgets it. */
+	/* uio_recovered() clears this error. */
 	uio_expect(t->error[0] == '\0', "reads to complete before the reset, got %s", t->error);
 	if (!uio_ok() || !uio_expect_io(dev, nvme_disable(&dev->ctrl), "the controller to stop"))
 		return false;

@@ -258,12 +258,15 @@ uio_run_row(struct uio_dev *dev)
 static void
 uio_run_release(struct uio_dev *dev)
 {
-	/* What has happened to it since its last case, and to the reads in flight then. */
+	char broken[256] = "";
+
+	/* Fail if something broke it after its last case, or the reads in flight then. */
 	if (dev->works && !dev->dead && uio_signal_number == 0 &&
-			uio_expect(uio_look(dev) == 0, "a device that works to the end, got %s",
-			dev->ctrl.error))
-		uio_expect_io(dev, uio_traffic_stop(dev), "the last reads to complete");
+			(uio_look(dev) != 0 || uio_traffic_stop(dev) != 0))
+		strlcpy(broken, dev->ctrl.error, sizeof(broken));
+	/* What it says is more urgent. */
 	uio_release(dev);
+	uio_expect(broken[0] == '\0', "a device that works to the end, got %s", broken);
 	if (uio_passed == 0 && uio_signal_number == 0)
 		uio_skip("nothing was tested");
 }
@@ -319,18 +322,20 @@ uio_run_case(const void *data)
 	const struct uio_item *item = data;
 	const struct uio_case *c = item->c;
 	const unsigned int number = uio_passed + uio_failed + uio_skipped + 1;
-	/* Scaled already; a reset and a shutdown wait for it, before and after another reset. */
-	const uint32_t slow_s = 4 * RTE_MAX(item->dev->ctrl.ready_ms, item->dev->ctrl.shutdown_ms) /
-			1000;
+	const struct uio_dev *dev;
+	uint32_t slow_ms = 0;
 	char on[32] = "";
 
+	/* These are scaled already. A recovery that fails waits for them up to six times. */
+	UIO_FOREACH_DEVICE(dev)
+		slow_ms = RTE_MAX(slow_ms, RTE_MAX(dev->ctrl.ready_ms, dev->ctrl.shutdown_ms));
 	/* Of several devices, the line says which. */
 	if (uio_devices_nb > 1)
 		snprintf(on, sizeof(on), " [%s]", item->dev->name);
 	uio_no_verdict();
 	uio_current = c;
 	alarm((UIO_WATCHDOG_S + (c->flags & UIO_CASE_REPEAT ? 2 * uio_settings.repeat : 0)) *
-			uio_settings.time_scale + slow_s);
+			uio_settings.time_scale + 12 * slow_ms / 1000);
 	if (c == &uio_release_case)
 		c->run(item->dev);
 	else if (uio_signal_number == 0)

@@ -246,5 +246,5 @@ def _update(state, sources, env, suite, guest):
             raise common.Infrastructure(f"cannot fetch package lists:\n{done.stderr.strip()}\n"
                                         "check the network and the sources in /etc/apt")
         else:
-            common.say("  package lists not fetched, those of before are used: "
-                       f"{done.stderr.strip().splitlines()[-1]}")
+            cause = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            common.say(f"  cannot fetch package lists: {cause}; using the old ones")

@@ -168,7 +168,7 @@ def test_old_package_lists_are_used_and_said_so(apt_get, monkeypatch, capsys):
         distro.apt_get("download", "x")
     write(common.build_dir("apt/state/lists"), {"x_Sources": ""})
     distro.apt_get("download", "x")
-    assert "those of before are used: E: x Failed" in capsys.readouterr().err
+    assert "E: x Failed to fetch; using the old ones" in capsys.readouterr().err
 
 
 def test_what_will_be_installed_is_said_first(apt_get, tmp_path, capsys):

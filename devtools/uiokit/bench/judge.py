@@ -88,7 +88,10 @@ def ratios(run, figure):
 
 
 def _against(ratio, target):
-    """Compare with the target; undecided if it is nearer than the standard error."""
+    """Compare with the target; undecided if it is nearer than the standard error.
+
+    That must not be large, or it says nothing.
+    """
     off = ratio.summary.median - target
     if abs(off) < error(ratio.summary):
         return UNDECIDED if error(ratio.summary) <= _MOST_ERROR * target else NOISY

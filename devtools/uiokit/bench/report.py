@@ -33,7 +33,8 @@ def markdown(run):
                 judge.NOT_MEASURED)) + ".", "",
             "## Ratios", "",
             "The median, its standard error and the quartiles are of the ratios of two samples of "
-            "the same round. A target that is nearer than the error is undecided.", ""]
+            "the same round. A target that is nearer than the error is undecided, or not judged if "
+            "the error is above 10 %.", ""]
     text += _table(
         ["figure", "ratio", "median", "error", "quartiles", "of", "target", "verdict"], [
             [one.figure.name, one.name, *_spread(one.summary), one.note, one.wanted or "-",

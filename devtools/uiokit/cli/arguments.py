@@ -63,7 +63,7 @@ def pci_id(text):
 def add_kernel_and_qemu(parser, more=""):
     """The options of a command that boots guests, as lab.guest_kernel and lab.qemu take them.
 
-    more: what this command takes as a kernel beside them.
+    more: further values of --kernel that this command takes.
     """
     suites = ", ".join(distro.SUITES)
     parser.add_argument("--kernel", metavar="KERNEL", help="the guest's kernel: a vmlinuz, a "

@@ -18,14 +18,14 @@ from ..lab import autotest, guest_kernel, qemu, tap
 
 _EPILOG = """\
 The last line is `autotest: PASS` or `autotest: FAIL: WHY`. The whole output of each run is kept in
-build/autotest-VARIANT.txt (--all: autotest-VARIANT-all.txt; --matrix: one with the cell in its
-name). doc/ci.md describes the files of --json, --junit and --tap, in which a failure that is
-expected of stock is not a failure.
+build/autotest-VARIANT.txt (--all: autotest-VARIANT-all.txt; --matrix and --kernel all: one with the
+cell in its name). doc/ci.md describes the files of --json, --junit and --tap, in which a failure
+that is expected of stock is not a failure.
 
 exit codes: 0 patched passes, and stock fails as expected; 1 otherwise; 2 usage error; 69 something
 needed is missing, or the guest did not report; 77 nothing could be tested; 130 interrupted"""
 
-# The --kernel that stands for that of each suite.
+# The value of --kernel for the kernel of each suite in turn.
 _ALL_KERNELS = "all"
 
 # The suites whose QEMU the matrix has: 7.2 and 10.0. Debian 13's needs a newer libc than 12's.
@@ -67,8 +67,8 @@ def cells(trees):
 def _table(options, argv, chosen):
     """Run cells of the matrix, write the table of build/matrix.md, return the worst exit code.
 
-    chosen: as of cells(), but QEMU as --qemu takes it. Each row is written as soon as it is known.
-    A cell that cannot be run does not keep the others from being run.
+    chosen: tuples as cells() returns them, with QEMU as --qemu takes it. Each row is written as soon
+    as it is known. A cell that cannot be run does not keep the others from being run.
     """
     codes = []
     with open(common.build_dir() / "matrix.md", "w", encoding="utf-8") as page:
@@ -264,7 +264,7 @@ def parse(argv):
         help="time limit of one run of the test in the guest (default %(default)s)")
     add("--verbose", action="store_true", help="show the test's own output as it comes")
     ci_report.add_options(parser)
-    # What --matrix puts into the names of logs.
+    # What _table() puts into the names of logs.
     parser.set_defaults(cell="")
     options = parser.parse_args(argv)
     if options.matrix is not None and any(

@@ -62,8 +62,8 @@ def main(argv):
     for sentence in missed:
         common.say(f"missed: {sentence}")
     if unjudged and not missed:
-        raise common.Infrastructure(f"not judged: {', '.join(unjudged)}; run devtools/bench with "
-                                    "nothing beside it")
+        raise common.Infrastructure(f"not judged: {', '.join(unjudged)}; if an error is too large, "
+                                    "run devtools/bench with nothing beside it")
     return common.FAILED if missed else common.PASSED
 
 

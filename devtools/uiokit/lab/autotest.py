@@ -21,7 +21,7 @@ _OTHER_DEVICE, _OTHER_ID = "vmxnet3,x-disable-pcie=on", "15ad:07b0"
 # The number of secondaries in the repeat case.
 REPEAT, REPEAT_FULL = 5, 100
 
-# Up to 26.03 a secondary loses a struct at each asynchronous request: doc/defects.md.
+# EAL may leak a struct at each asynchronous request of a secondary: doc/defects.md.
 _LEAKS_OF_EAL = "leak:rte_mp_request_async\n"
 
 # Allow only the drives and the --uio devices of the guest. UIO needs physical addresses.
