@@ -430,7 +430,8 @@ uio_wait_files(unsigned int slot, const char *pattern, bool some)
 	snprintf(process, sizeof(process), "%d", uio_pid(slot));
 	while (uio_ok() && (uio_count_fds(process, pattern, NULL, 0) > 0) != some) {
 		if (uio_has_ended(slot) || !uio_pause(deadline))
-			uio_process_failed(slot, some ? "have a file open" : "close a file", pattern);
+			uio_process_failed(slot, some ? "have a file open" : "close a file",
+					pattern);
 	}
 	return uio_ok();
 }

@@ -67,8 +67,8 @@ def cells(trees):
 def _table(options, argv, chosen):
     """Run cells of the matrix, write the table of build/matrix.md, return the worst exit code.
 
-    chosen: tuples as cells() returns them, with QEMU as --qemu takes it. Each row is written as soon
-    as it is known. A cell that cannot be run does not keep the others from being run.
+    chosen: tuples as cells() returns them, with QEMU as --qemu takes it. Each row is written as
+    soon as it is known. A cell that cannot be run does not keep the others from being run.
     """
     codes = []
     with open(common.build_dir() / "matrix.md", "w", encoding="utf-8") as page:
