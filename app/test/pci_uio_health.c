@@ -413,7 +413,10 @@ uio_release(struct uio_dev *dev)
 	if (dev->mapped)
 		rte_pci_unmap_device(dev->pci);
 	uio_set_mapped(dev, false);
-	nvme_ctrl_free(&dev->ctrl);
+	command = uio_command_sysfs(dev->name);
+	/* The memory of a controller that may still write to it stays reserved. */
+	if (stopped || (command >= 0 && !(command & RTE_PCI_COMMAND_MASTER)))
+		nvme_ctrl_free(&dev->ctrl);
 
 	/* The kernel cleared bus master with the last close of /dev/uioX, which unmap did. */
 	if (stopped)
