@@ -264,7 +264,7 @@ uio_run_release(struct uio_dev *dev)
 	if (dev->works && !dev->dead && uio_signal_number == 0 &&
 			(uio_look(dev) != 0 || uio_traffic_stop(dev) != 0))
 		strlcpy(broken, dev->ctrl.error, sizeof(broken));
-	/* What it says is more urgent. */
+	/* A failure of the release is reported first: it says how to repair. */
 	uio_release(dev);
 	uio_expect(broken[0] == '\0', "a device that works to the end, got %s", broken);
 	if (uio_passed == 0 && uio_signal_number == 0)
@@ -326,7 +326,10 @@ uio_run_case(const void *data)
 	uint32_t slow_ms = 0;
 	char on[32] = "";
 
-	/* These are scaled already. A recovery that fails waits for them up to six times. */
+	/*
+	 * These are scaled already. A recovery that fails waits for them up to six times, and a
+	 * case may try two.
+	 */
 	UIO_FOREACH_DEVICE(dev)
 		slow_ms = RTE_MAX(slow_ms, RTE_MAX(dev->ctrl.ready_ms, dev->ctrl.shutdown_ms));
 	/* Of several devices, the line says which. */
