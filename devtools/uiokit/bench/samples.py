@@ -33,10 +33,11 @@ _WITHOUT_SHARE = "without-uio-share"
 _DPDKS = ("patched", "stock", _WITHOUT_SHARE, "vfio")
 _BOTH = ("patched", "stock")
 _MILLIONS = "million instructions"
-# Times swing from run to run, and EAL's start takes nearly all of an attach; the counts do not.
-_NO_SLOWER = (("patched", "stock", "at most", 1.0), ("patched", "vfio", "", None))
+# Times swing with the load of the machine, so that a target would be met or missed by chance. They
+# are shown; counts are judged.
 _COMPARED = (("patched", "stock", "", None), ("patched", "vfio", "", None),
              ("patched", _WITHOUT_SHARE, "", None))
+_NO_LONGER = (("patched", "stock", "at most", 1.0), ("patched", "vfio", "", None))
 _SHORTER = (("patched", "stock", "at most", 0.87), ("patched", "vfio", "", None),
             ("patched", _WITHOUT_SHARE, "at most", 1.03))
 _FEWER_CALLS = ((_WITHOUT_SHARE, "stock", "at most", 41 / 47), ("patched", "stock", "", None))
@@ -56,9 +57,11 @@ def _config_access(function, call):
 
 FIGURES = (
     Figure("attach", "Attach of a secondary, from exec to device usable", "ms",
-           (*_DPDKS, "none"), _NO_SLOWER),
+           (*_DPDKS, "none"), _COMPARED[:2]),
     Figure("attach-part", "The PCI part of an attach: scan, probe and map", "ms", _DPDKS,
-           (*_COMPARED, (_WITHOUT_SHARE, "vfio", "at most", 0.5))),
+           (*_COMPARED, (_WITHOUT_SHARE, "vfio", "", None))),
+    Figure("attach-instructions", "Instructions that all processes and the kernel execute from "
+           "exec until the device is usable", "instructions", _DPDKS, _NO_LONGER),
     Figure("part-instructions", "Instructions that all processes and the kernel execute during "
            "the PCI part", "instructions", _DPDKS,
            (*_COMPARED[:2], ("patched", _WITHOUT_SHARE, "at most", 1.03))),
@@ -72,7 +75,8 @@ FIGURES = (
     Figure("syscalls", "System calls of the PCI part, per device", "count", _DPDKS,
            _FEWER_CALLS),
     Figure("probe-syscalls", "System calls of an attach without the scan, of a device with one BAR",
-           "count", _DPDKS, (("patched", "stock", "at most", 7 / 10),)),
+           "count", _DPDKS, (("patched", "stock", "at most", 7 / 10),
+                             ("patched", "vfio", "at most", 0.5))),
     Figure("files", "Files opened in the PCI part, per device", "count", _DPDKS,
            _FEWER_FILES),
     *_config_access("read", "pread"), *_config_access("write", "pwrite"),

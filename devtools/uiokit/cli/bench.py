@@ -15,7 +15,7 @@ from ..lab import qemu, vm
 from ..workload import host
 
 # The rounds of each part: (short, full). The many secondaries of growth take a third of them.
-ROUNDS = {"attach": (1, 20), "instructions": (1, 5), "growth": (1, 10), "iops": (1, 30),
+ROUNDS = {"attach": (1, 20), "instructions": (1, 10), "growth": (1, 10), "iops": (1, 30),
           "primary_killed": (1, 10)}
 # The guest of each part. The IOMMU is for the second drive of attach, on vfio-pci; the first one,
 # on uio_pci_generic, is passed through. With icount and several processors, Linux does not boot.

@@ -15,8 +15,8 @@ from ..lab import guest_python, vm
 HERE = pathlib.Path(__file__).parent
 _SOURCES = [HERE / "workload.c", HERE / "primary.c", HERE / "secondary.c",
             common.TOP / "app/test/nvme_ctrl.c"]
-_MODULES = ("contextlib", "ctypes", "dataclasses", "glob", "json", "pathlib", "re", "select",
-            "signal", "statistics", "subprocess", "traceback")
+_MODULES = ("contextlib", "ctypes", "dataclasses", "glob", "json", "pathlib", "random", "re",
+            "select", "signal", "statistics", "subprocess", "traceback")
 NEED = {**variants.NEED, **vm.NEED, "pkg-config": "pkg-config", "strace": "strace"}
 
 
