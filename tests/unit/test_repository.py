@@ -8,6 +8,7 @@ import fnmatch
 import functools
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -109,6 +110,15 @@ def test_every_link_is_a_command():
         assert command.resolve() == launch, command
         assert (module / f"{command.name}.py").is_file(), command
         assert os.access(command, os.X_OK)
+
+
+def test_a_command_leaves_no_generated_file_in_the_checkout(tmp_path):
+    shutil.copytree(common.TOP / "devtools", tmp_path / "devtools", symlinks=True,
+                    ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run([tmp_path / "devtools/series", "--help"], check=True, capture_output=True,
+                   env={name: value for name, value in os.environ.items()
+                        if name != "PYTHONDONTWRITEBYTECODE"})
+    assert list(tmp_path.rglob("__pycache__")) == []
 
 
 def test_every_payload_file_belongs_to_one_topic():
