@@ -24,7 +24,7 @@ WITHOUT_SHARE = "without-uio-share"
 # Runs under strace: the number of system calls hardly changes.
 TRACED = 3
 CONFIG_ROUNDS = 10
-# Seconds between two timer interrupts of the guest's kernel.
+# Seconds between two timer interrupts of the guest's kernel: Debian's have CONFIG_HZ=250.
 TICK = 0.004
 DRIVES = (1, 2, 4, 8, 16, 24, 32)
 SECONDARIES = (0, 1, 2, 4, 8, 16, 31)

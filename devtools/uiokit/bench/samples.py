@@ -33,11 +33,11 @@ _WITHOUT_SHARE = "without-uio-share"
 _DPDKS = ("patched", "stock", _WITHOUT_SHARE, "vfio")
 _BOTH = ("patched", "stock")
 _MILLIONS = "million instructions"
-# Times swing with the load of the machine, so that a target would be met or missed by chance. They
-# are shown; counts are judged.
+# The times of an attach swing with the load of the machine, so that a target would be met or missed
+# by chance: they are shown, and counts are judged.
 _COMPARED = (("patched", "stock", "", None), ("patched", "vfio", "", None),
              ("patched", _WITHOUT_SHARE, "", None))
-_NO_LONGER = (("patched", "stock", "at most", 1.0), ("patched", "vfio", "", None))
+_NO_MORE_THAN_STOCK = (("patched", "stock", "at most", 1.0), ("patched", "vfio", "", None))
 _SHORTER = (("patched", "stock", "at most", 0.87), ("patched", "vfio", "", None),
             ("patched", _WITHOUT_SHARE, "at most", 1.03))
 _FEWER_CALLS = ((_WITHOUT_SHARE, "stock", "at most", 41 / 47), ("patched", "stock", "", None))
@@ -61,7 +61,7 @@ FIGURES = (
     Figure("attach-part", "The PCI part of an attach: scan, probe and map", "ms", _DPDKS,
            (*_COMPARED, (_WITHOUT_SHARE, "vfio", "", None))),
     Figure("attach-instructions", "Instructions that all processes and the kernel execute from "
-           "exec until the device is usable", "instructions", _DPDKS, _NO_LONGER),
+           "exec until the device is usable", "instructions", _DPDKS, _NO_MORE_THAN_STOCK),
     Figure("part-instructions", "Instructions that all processes and the kernel execute during "
            "the PCI part", "instructions", _DPDKS,
            (*_COMPARED[:2], ("patched", _WITHOUT_SHARE, "at most", 1.03))),
