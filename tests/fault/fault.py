@@ -47,6 +47,10 @@ class Run:
     def has_bug(self, variant):
         return self.affected and variant == variants.STOCK
 
+    def depth(self, variant):
+        """How many faults to inject (sweeps.py): fewer if the drive only has to be lost."""
+        return ("probe", "short", "full")[self.full + (not self.has_bug(variant))]
+
     def boot(self, variant, script, arguments, **more):
         """The lab's Result of a script in the guest; shows its progress."""
         def progress(line):
@@ -84,9 +88,8 @@ def sweep(run):
     """kill and error: patched must keep the device, stock with the bug must lose it."""
     passed = True
     for variant in reversed(run.folders):
-        depth = "full" if run.full else "probe" if run.has_bug(variant) else "short"
         # With one processor each, two guests do not slow down each other on a machine of two.
-        found = run.found(variant, "sweeps.py", [run.what, depth], cpus=1,
+        found = run.found(variant, "sweeps.py", [run.what, run.depth(variant)], cpus=1,
                           give=[("/tmp/tries.jsonl", str(run.path(variant, "-tries.jsonl")))])
         counts = found["counts"]
         print(f"{run.what}, {variant}: {counts['tries']} tries in {found['seconds']:.0f} s, "
@@ -144,7 +147,8 @@ def main(argv):
     parser.add_argument("what", choices=TESTS)
     parser.add_argument("--full", action="store_true", help="kill: at every system call; "
                         "kill_primary: at seven times as many; error: in EAL's scan as well; "
-                        f"all three: as much on stock; soak: {SECONDARIES[True]} secondaries, "
+                        "all three: on stock, at as many as on patched without "
+                        f"--full; soak: {SECONDARIES[True]} secondaries, "
                         f"not {SECONDARIES[False]}; device_faults: {RACING[True]} primaries race, "
                         f"not {RACING[False]}, and all scenarios run on stock as well")
     arguments.add_dpdk(parser)

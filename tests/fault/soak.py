@@ -20,7 +20,7 @@ AT_ONCE = 32
 # Resources must not grow between this many secondaries and the end.
 FIRST = 100
 # Microseconds between two rounds of reads: the primary shares a processor with 32 secondaries.
-INTERVAL = 20000
+INTERVAL = 100000
 # Megabytes of hugepages for all processes. The primary reserves them at its start: else EAL
 # allocates and frees pages as secondaries start and exit, and may fail to free them:
 # doc/defects.md

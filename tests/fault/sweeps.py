@@ -29,8 +29,8 @@ LOCKING_PHASES = ("start", "detached", "thread")
 # Seconds within which the primary must get EAL's locks: a kill in one of these phases often leaves
 # one taken. Elsewhere none may be, and a slow machine must not look like a lock.
 LOCK_DEADLINE, LOCK_DEADLINE_ELSEWHERE = 1, 10
-# Secondaries that read; microseconds between two rounds of reads of their primary; seconds for a
-# secondary to start, beside a primary and without one.
+# Secondaries that read; microseconds between two rounds of reads of a primary, which shares its
+# processor with them; seconds for a secondary to start, beside a primary and without one.
 READERS, INTERVAL, READER_DEADLINE, ORPHAN_DEADLINE = 2, 20000, 20, 5
 LOST_UNINJURED = "device lost by an uninjured run"
 
@@ -155,7 +155,7 @@ def kill_points(phases, depth):
 
 def kill(variant, depth):
     """Kill a secondary at the system calls that it makes."""
-    sweep = Sweep(variant, workload.Primary(variant))
+    sweep = Sweep(variant, workload.Primary(variant, interval=INTERVAL))
     first, second = sweep.traces()
     phases = {**second.phases, **first.phases}
     numbers = {**second.numbers, **first.numbers}
@@ -271,7 +271,7 @@ def run_failing(variant, trace, call, how):
 
 def error(variant, depth):
     """Let each call of an attach that can fail fail once."""
-    sweep = Sweep(variant, workload.Primary(variant))
+    sweep = Sweep(variant, workload.Primary(variant, interval=INTERVAL))
     trace = sweep.traces()[0]
     points = failures(trace, depth)
     sweep.planned = len(points)

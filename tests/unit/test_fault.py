@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from uiokit import arch, common, distro
+from uiokit.dpdk import variants
 
 WORKLOAD = common.TOP / "devtools/uiokit/workload"
 sys.path[:0] = map(str, (WORKLOAD, common.TOP / "tests/fault", common.TOP / "tests/consumer"))
@@ -107,6 +108,15 @@ def test_each_call_of_an_attach_fails_in_each_way_in_the_full_form_also_of_the_s
     assert [point for point in full if point not in short] == [
         (scan, error) for error in sweeps.ERRORS]
     assert len(probe) == 1
+
+
+@pytest.mark.parametrize("affected, full, on_stock, on_patched", [
+    (True, False, "probe", "short"), (True, True, "short", "full"),
+    (False, False, "short", "short"), (False, True, "full", "full")])
+def test_a_dpdk_with_the_bug_gets_fewer_faults(affected, full, on_stock, on_patched):
+    run = fault.Run("kill", {}, full, affected)
+    assert [run.depth(variant) for variant in (variants.STOCK, variants.PATCHED)] == [
+        on_stock, on_patched]
 
 
 def test_the_short_form_of_kill_tries_each_call_while_a_secondary_has_the_device():
