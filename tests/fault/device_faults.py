@@ -275,7 +275,9 @@ def primary_first(variant):
             for number in range(READERS):
                 readers.append(workload.Secondary(variant, workload.reading(number), [drive]))
                 stack.callback(readers[-1].kill)
-            expect(all(one.wait_for('"reading"') for one in readers), "all secondaries read")
+                # One at a time: EAL's start may remove files of another EAL's start.
+                reads = readers[-1].wait_for('"reading"')
+                expect(reads, f"secondary {number} reads: {reads or readers[-1].finish()}")
             report(f"primary, {end.__name__}: exit code {end(primary)}")
             expect(bus_master(drive, "after the primary"), "the secondaries keep it on")
             expect(users(variant, drive) == {one.process.pid for one in readers},
