@@ -63,6 +63,17 @@ def test_results_are_counted_and_the_junit_file_is_named(run, capsys):
         "1 passed, 0 failed, 1 skipped"]
 
 
+@pytest.mark.parametrize("out, err, said", [
+    ("a: x\nkill: FAILED, 3 s\n", "  building ...\n  ok 12 - last\n", "kill: FAILED, 3 s"),
+    ("a: x\n", "  building ...\nkill: no verdict:\n    boot log\n", "kill: no verdict:"),
+    ("  only this\n", "", ""), ("", "", "")])
+def test_the_summary_of_a_failure_shows_its_message_not_the_progress(run, capsys, out, err, said):
+    run.results = [{"name": "fault / kill", "result": "FAIL", "returncode": 1, "stdout": out,
+                    "stderr": err}]
+    assert run() == common.FAILED
+    assert capsys.readouterr().out.splitlines()[0] == f"failed: kill: {said}"
+
+
 @pytest.mark.parametrize("codes, code", [([1], 1), ([69], 69), ([1, 69], 1), ([], 0)])
 def test_lack_of_infrastructure_is_no_failure(run, codes, code):
     run.results = RESULTS + [{"name": "x", "result": "FAIL", "returncode": one} for one in codes]

@@ -104,7 +104,8 @@ def _count(results, junit):
         if kind == "failed":
             codes.add(result["returncode"])
         if kind != "passed":
-            said = (result.get("stdout", "") + result.get("stderr", "")).strip().splitlines()
+            # Not a line of progress, nor of details: they are indented.
+            said = re.findall(r"(?m)^\S.*", result.get("stdout", "") + result.get("stderr", ""))
             print(f"{kind}: {re.sub(r'.* / ', '', result['name'])}: {said[-1] if said else ''}")
     print(f"JUnit XML: {junit}")
     print(", ".join(f"{number} {kind}" for kind, number in counts.items()))
