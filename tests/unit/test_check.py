@@ -66,8 +66,8 @@ def test_results_are_counted_and_the_junit_file_is_named(run, capsys):
 @pytest.mark.parametrize("out, err, said", [
     ("a: x\nkill: FAILED, 3 s\n", "  building ...\n  ok 12 - last\n", "kill: FAILED, 3 s"),
     ("a: x\n", "  building ...\nkill: no verdict:\n    boot log\n", "kill: no verdict:"),
-    ("  only this\n", "", ""), ("", "", "")])
-def test_the_summary_of_a_failure_shows_its_message_not_the_progress(run, capsys, out, err, said):
+    ("", "  building ...\n  booting ...\n", "booting ..."), ("", "", "")])
+def test_the_summary_of_a_failure_shows_its_message_before_progress(run, capsys, out, err, said):
     run.results = [{"name": "fault / kill", "result": "FAIL", "returncode": 1, "stdout": out,
                     "stderr": err}]
     assert run() == common.FAILED

@@ -104,9 +104,10 @@ def _count(results, junit):
         if kind == "failed":
             codes.add(result["returncode"])
         if kind != "passed":
-            # Not a line of progress, nor of details: they are indented.
-            said = re.findall(r"(?m)^\S.*", result.get("stdout", "") + result.get("stderr", ""))
-            print(f"{kind}: {re.sub(r'.* / ', '', result['name'])}: {said[-1] if said else ''}")
+            text = result.get("stdout", "") + result.get("stderr", "")
+            # Progress and details are indented: they are shown if nothing else was printed.
+            said = (re.findall(r"(?m)^\S.*", text) or text.strip().split("\n"))[-1].strip()
+            print(f"{kind}: {re.sub(r'.* / ', '', result['name'])}: {said}")
     print(f"JUnit XML: {junit}")
     print(", ".join(f"{number} {kind}" for kind, number in counts.items()))
     if not counts["failed"]:
