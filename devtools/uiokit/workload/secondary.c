@@ -35,7 +35,7 @@
 #define SECONDARY_READS 20
 #define SECONDARY_PAUSE_US 500
 /* Time for a thread of EAL to run on a busy machine. */
-#define SECONDARY_WAIT_MS 5000
+#define SECONDARY_WAIT_NS (UINT64_C(5) * NS_PER_S)
 
 /* In the paths of a drive: /sys/devices/pci..../0000:00:04.0/config, /dev/uio0, /dev/vfio/1. */
 #define SECONDARY_SYSFS "/0000:"
@@ -59,14 +59,14 @@ secondary_count_fds(void)
 static bool
 secondary_wait_files(void)
 {
-	unsigned int ms;
+	const uint64_t deadline = workload_now() + SECONDARY_WAIT_NS;
 
-	for (ms = 0; ms < SECONDARY_WAIT_MS; ms++) {
-		if (secondary_count_devices() >= workload_devices_nb)
-			return true;
+	while (secondary_count_devices() < workload_devices_nb) {
+		if (workload_now() > deadline)
+			return false;
 		usleep(1000);
 	}
-	return false;
+	return true;
 }
 
 /*
@@ -76,9 +76,9 @@ secondary_wait_files(void)
 static int
 secondary_left_fds(unsigned int before)
 {
-	unsigned int ms;
+	const uint64_t deadline = workload_now() + SECONDARY_WAIT_NS;
 
-	for (ms = 0; ms < SECONDARY_WAIT_MS && secondary_count_fds() != before; ms++)
+	while (secondary_count_fds() != before && workload_now() < deadline)
 		usleep(1000);
 	return secondary_count_fds() - before;
 }
