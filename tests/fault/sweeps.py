@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""In the lab's guest: kill a process at, or fail, each of its system calls in turn.
+"""In the lab's guest: kill a process at, or fail, each of its system calls but access() in turn.
 
 usage: sweeps.py VARIANT kill|kill_primary|error full|short|probe. Prints the results as one JSON
 object on the last line; each try is one line of /tmp/tries.jsonl.
@@ -23,7 +23,7 @@ TRIES = "/tmp/tries.jsonl"
 DEVICE_PHASES = ("attach", "attached", "use", "detach")
 # Every Nth point is tried: of the kills in these phases, of the other kills, of the errors, of the
 # kills of a primary. probe: enough for a DPDK that has the bug to lose the device.
-STEPS = {"full": (1, 1, 1, 1), "short": (1, 50, 1, 7), "probe": (10, 500, 40, 60)}
+STEPS = {"full": (1, 1, 1, 1), "short": (1, 25, 1, 7), "probe": (10, 250, 40, 60)}
 # The phases in which EAL may hold a lock in shared memory over several system calls.
 LOCKING_PHASES = ("start", "detached", "thread")
 # Seconds within which the primary must get EAL's locks: a kill in one of these phases often leaves
@@ -66,7 +66,8 @@ class Sweep:
         """Two SyscallTraces: threads do not make the same calls in each run."""
         both = []
         for _ in range(2):
-            run, text = workload.run_traced(self.variant, TRACE)
+            run, text = workload.run_traced(self.variant, TRACE,
+                                            calls=workload.WITHOUT_ACCESS)
             if not run.passed:
                 raise workload.NoVerdict(f"a secondary under strace failed: {run}")
             both.append(workload.SyscallTrace(text))
@@ -210,7 +211,7 @@ def primary_points(trace, depth):
 def kill_primary(variant, depth):
     """Kill a primary at its system calls, while two secondaries read."""
     sweep = Sweep(variant, None)
-    code, runs = run_readers(variant, [*workload.STRACE, "-o", TRACE])
+    code, runs = run_readers(variant, workload.strace(0, TRACE, workload.WITHOUT_ACCESS))
     if code != 0 or not all(reads for _, reads in runs):
         raise workload.NoVerdict(f"under strace: primary: {code}, secondaries: {runs}")
     with open(TRACE, errors="replace") as file:

@@ -123,7 +123,7 @@ def test_the_short_form_of_kill_tries_each_call_while_a_secondary_has_the_device
     phases = {workload.Call("read", number): phase for number, phase in
               enumerate(["start"] * 60 + ["attach"] * 20 + ["use"] * 5 + ["detached"] * 80)}
     counts = {depth: len(sweeps.kill_points(phases, depth)) for depth in sweeps.STEPS}
-    assert counts == {"full": 165, "short": 25 + 3, "probe": 3 + 1}
+    assert counts == {"full": 165, "short": 25 + 6, "probe": 3 + 1}
     assert {phases[call] for call in sweeps.kill_points(phases, "short")} == set(phases.values())
 
 
