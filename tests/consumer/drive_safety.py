@@ -21,9 +21,11 @@ from uiokit.lab import guest_files, guest_python, qemu, vm
 HERE = common.TOP / "tests" / "consumer"
 # Seconds for the autotest in a guest, on a machine that is busy.
 TIMEOUT = 900
+# With one processor each, two guests do not slow down each other on a machine of two.
+GUEST = {"nvme": 0, "cpus": 1, "aslr": False, "timeout": TIMEOUT}
 # How shapes and vf run the autotest.
 CASES = {"PCI_UIO_SECONDARY_CASES": "control,exit_return,traffic_,io_,intr_"}
-EAL_OPTIONS = ("-l", "0-1", "--iova-mode=pa", "--no-telemetry")
+EAL_OPTIONS = ("-l", "0", "--iova-mode=pa", "--no-telemetry")
 
 # In each step of tests/consumer/safety: what the test must print, and must not.
 SAID = {
@@ -137,7 +139,7 @@ def safety(program, folder, drives):
     """What is not as it must be after tests/consumer/safety, and the lab's Result."""
     before = [pathlib.Path(drive.name).read_bytes() for drive in drives]
     done = vm.boot(vm.Options(
-        command=["/safety", program], nvme=0, aslr=False, timeout=TIMEOUT,
+        **GUEST, command=["/safety", program],
         take=[(folder, "/dpdk"), (HERE / "safety", "/safety")],
         qemu_args=drive_args([(drive, "", "") for drive in drives])))
     return list(wrong_safety(done, before, drives)), done
@@ -145,10 +147,10 @@ def safety(program, folder, drives):
 
 def shapes(program, folder, drives):
     done = vm.boot(vm.Options(
+        **GUEST, env=CASES, take=[(folder, "/dpdk")],
         command=["sh", "-c", 'for bdf in $LAB_NVME; do set -- "$@" -a "$bdf"; '
                  'echo "# irq $(cat "/sys/bus/pci/devices/$bdf/irq")"; done; '
                  'exec "$@" -- pci_uio_secondary_autotest', "sh", program, *EAL_OPTIONS],
-        env=CASES, nvme=0, aslr=False, timeout=TIMEOUT, take=[(folder, "/dpdk")],
         qemu_args=[*drive_args([(drive, *shape[:2]) for drive, shape in zip(drives, SHAPES)]),
                    *SECOND_NAMESPACE]))
     wrong = list(wrong_drives(done, {f"0000:00:{4 + index:02x}.0": lines
@@ -161,8 +163,7 @@ def shapes(program, folder, drives):
 
 def vf(program, folder, drives):
     done = vm.boot(vm.Options(
-        command=["python3", "/vf.py", program, *EAL_OPTIONS], env=CASES, nvme=0, bind="nvme",
-        aslr=False, timeout=TIMEOUT,
+        **GUEST, env=CASES, bind="nvme", command=["python3", "/vf.py", program, *EAL_OPTIONS],
         take=[(folder, "/dpdk"), (HERE / "vf.py", "/vf.py"),
               *guest_python.take(["fcntl", "os", "struct"])],
         qemu_args=[*PF_PORT, *drive_args([(drives[0], PF, "")])]))

@@ -94,7 +94,7 @@ def commits(tree, full=False):
         folder = build.lay_out(name)
         for name in cases:
             shutil.copytree(build.root / name, folder / name, symlinks=True)
-    options = autotest.Options(all=True, aslr=False, timeout=3000)
+    options = autotest.Options(all=True, aslr=False, cpus=1, timeout=3000)
     guest = autotest.guest(options, folder, build.program())
     guest.command = ["sh", "-c", "".join(RUN_COMMIT.format(name=name, cases=chosen)
                                          for name, chosen in cases.items()), "sh", *guest.command]
