@@ -21,7 +21,7 @@ from uiokit.lab import guest_files, guest_python, qemu, vm
 HERE = common.TOP / "tests" / "consumer"
 # Seconds for the autotest in a guest, on a machine that is busy.
 TIMEOUT = 900
-# With one processor each, two guests do not slow down each other on a machine of two.
+# What its guests have in common.
 GUEST = {"nvme": 0, "cpus": 1, "aslr": False, "timeout": TIMEOUT}
 # How shapes and vf run the autotest.
 CASES = {"PCI_UIO_SECONDARY_CASES": "control,exit_return,traffic_,io_,intr_"}

@@ -88,7 +88,6 @@ def sweep(run):
     """kill and error: patched must keep the device, stock with the bug must lose it."""
     passed = True
     for variant in reversed(run.folders):
-        # With one processor each, two guests do not slow down each other on a machine of two.
         found = run.found(variant, "sweeps.py", [run.what, run.depth(variant)], cpus=1,
                           give=[("/tmp/tries.jsonl", str(run.path(variant, "-tries.jsonl")))])
         counts = found["counts"]

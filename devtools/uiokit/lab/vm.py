@@ -41,9 +41,10 @@ class Options:
     """A guest, and what to do in it; `devtools/lab run --help` describes each option.
 
     take: (absolute host pathlib.Path, guest path) pairs; give: (guest path, host path) pairs;
-    qemu_args: more arguments for QEMU. aslr: addresses are random, as on other machines; without
-    that, an emulated processor runs code again that it has translated for an earlier process, and
-    a process starts in half the time.
+    qemu_args: more arguments for QEMU. cpus: an emulated processor waits for another one by
+    spinning, so that two guests slow down each other on a machine of two, but not with one each.
+    aslr: addresses are random, as on other machines; without that, an emulated processor runs code
+    again that it has translated for an earlier process, and a process starts in half the time.
     """
 
     command: list = dataclasses.field(default_factory=list)

@@ -263,8 +263,8 @@ class SyscallTrace:
 SHORT = "inject: short\n"
 
 
-# In rte_eal_cpu_init() EAL looks for a thousand processors, one after another, by access(). To stop
-# at each takes half the time of a trace.
+# In rte_eal_cpu_init() EAL looks for a thousand processors that do not exist, one after another, by
+# access(): half of all calls of a secondary.
 WITHOUT_ACCESS = "!access"
 
 
