@@ -41,7 +41,7 @@
  * look takes CPU time from the secondaries, in a VM in particular, and so does an emulated drive.
  */
 #define UIO_POLL_US 10000
-#define UIO_POLL_EMULATED_US 2000
+#define UIO_POLL_EMULATED_US 5000
 /* The same in a secondary: eight that wait to end must leave the CPU to those that work. */
 #define UIO_POLL_STEP_US 1000
 #define UIO_POLL_FINISH_US 5000
