@@ -632,7 +632,7 @@ def test_a_reader_that_has_gone(machine, args):
     os.close(reader)
     with os.fdopen(writer, "w") as stdout:
         done = machine.doctor(*args, capture_output=False, stdout=stdout, stderr=subprocess.PIPE)
-    assert done.returncode == 0 and done.stderr == ""
+    assert done.returncode == 141 and done.stderr == ""
 
 
 def test_sixty_four_devices_and_two_thousand_processes(machine):
