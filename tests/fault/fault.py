@@ -130,8 +130,8 @@ def soak(run):
                       watch=str(watch))
     print(f"soak, {variant}: {found['secondaries']} secondaries, 32 at the same time, "
           f"{found['drives']} drives, {found['seconds']:.0f} s, {found['reads']} reads verified\n"
-          f"    after the first hundred: {found['first']}\n"
-          f"    after the last hundred:  {found['last']}")
+          f"    after {found['first_after']} secondaries: {found['first']}\n"
+          f"    after {found['secondaries']} secondaries: {found['last']}")
     return show(verdict.soak(found, trace.transitions(watch)))
 
 

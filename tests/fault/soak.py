@@ -17,7 +17,7 @@ import time
 import workload
 
 AT_ONCE = 32
-# Resources must not grow between this many secondaries and the end.
+# Resources must not grow between this many secondaries, or half of all, and the end.
 FIRST = 100
 # Microseconds between two rounds of reads: the primary shares a processor with 32 secondaries.
 INTERVAL = 100000
@@ -81,12 +81,12 @@ def main(argv):
             break
     answer = primary.ask("check")
     code = primary.stop()
-    first = next((stats[count] for count in sorted(stats) if count >= FIRST), stats[done])
+    first = next((count for count in stats if count >= min(FIRST, wanted // 2)), done)
     print(json.dumps({
         "variant": variant, "secondaries": done, "drives": len(workload.DRIVES), "wrong": wrong,
         "seconds": round(time.monotonic() - began, 1), "reads": answer["reads"],
-        "wrong_reads": answer["wrong_reads"], "primary": code, "first": first,
-        "last": stats[done]}))
+        "wrong_reads": answer["wrong_reads"], "primary": code,
+        "first_after": first, "first": stats[first], "last": stats[done]}))
 
 
 if __name__ == "__main__":

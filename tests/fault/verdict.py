@@ -45,6 +45,8 @@ def soak(found, states):
         wrong.append("nothing was read")
     if found["primary"] != 0:
         wrong.append(f"the primary exited with {found['primary']}")
+    if found["first_after"] >= found["secondaries"]:
+        wrong.append("growth was not tested: there is one sample")
     wrong += [f"{name} grew from {first[name]} to {last[name]}" for name in GROWING
               if last[name] > first[name]]
     if last["private_kb"] > first["private_kb"] + MEMORY_SLACK:

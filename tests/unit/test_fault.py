@@ -186,8 +186,8 @@ def test_a_sweep_passes_only_if_no_try_did_harm_and_stock_lost_the_device(counts
 
 STAT = {"fds": 9, "maps": 4, "heap_bytes": 5, "heap_count": 2, "heap_total": 8, "runtime_files": 3,
         "private_kb": 1000, "hugepages_free": 7}
-SOAK = {"wrong": [], "wrong_reads": 0, "reads": 5, "primary": 0, "drives": 1, "first": STAT,
-        "last": STAT}
+SOAK = {"wrong": [], "wrong_reads": 0, "reads": 5, "primary": 0, "drives": 1, "secondaries": 64,
+        "first_after": 32, "first": STAT, "last": STAT}
 ONCE = {"0000:00:04.0": ["on", "off"]}
 
 
@@ -199,7 +199,7 @@ def test_a_soak_passes():
 
 @pytest.mark.parametrize("change, states", [
     ({"wrong": ["a secondary did not attach"]}, ONCE), ({"wrong_reads": 1}, ONCE),
-    ({"reads": 0}, ONCE), ({"primary": -9}, ONCE),
+    ({"reads": 0}, ONCE), ({"primary": -9}, ONCE), ({"first_after": 64}, ONCE),
     *(({"last": {**STAT, name: STAT[name] + 1}}, ONCE) for name in verdict.GROWING),
     ({"last": {**STAT, "private_kb": 1200}}, ONCE), ({"last": {**STAT, "hugepages_free": 6}}, ONCE),
     ({}, {"0000:00:04.0": ["on", "off", "on", "off"]}), ({}, {})])
