@@ -17,7 +17,7 @@ import time
 import workload
 
 AT_ONCE = 32
-# Resources must not grow between this many secondaries, or half of all, and the end.
+# Resources must not grow between this many secondaries, or half of all if that is less, and all.
 FIRST = 100
 # Microseconds between two rounds of reads: the primary shares a processor with 32 secondaries.
 INTERVAL = 100000
