@@ -109,7 +109,7 @@ def main(argv):
     parser.parse_args(argv)
     distro.need({**variants.NEED, **vm.NEED, **source.NEED})
     unpacked = distro.unpacked("testpmd", packages())
-    build = variants.Build(source.get(), only_autotest=True)
+    build = variants.Build(source.get())
     if build.diagnosis != "affected":
         raise common.Skip(f"the distribution's {build.tree} is {build.diagnosis}")
     build.variants()

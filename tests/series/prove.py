@@ -91,6 +91,8 @@ def commits(tree, full=False):
                     cases[name] += " LAB_UIO="  # The drive alone.
         if not cases:
             raise common.Skip(f"{tree} is {build.diagnosis}: there is no commit to run")
+        # Of dpdk-test as a whole, which each commit built, the guest needs a part.
+        build.make("the autotest", build.root / f"build-{name}.log")
         folder = build.lay_out(name)
         for name in cases:
             shutil.copytree(build.root / name, folder / name, symlinks=True)
@@ -137,7 +139,7 @@ def _build_commit(build, name, patches, patch):
         for made in build.objects.rglob(f"*{pathlib.Path(path).name}.o"):
             made.unlink()
     try:
-        build.build(name, overlay)
+        build.build(name, overlay, whole=True)
     except common.Infrastructure as problem:
         raise common.CheckFailed(f"{patch.name} does not build: {problem}") from None
     warnings = [line for line in (build.root / f"build-{name}.log").read_text().splitlines()

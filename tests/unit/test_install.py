@@ -35,7 +35,8 @@ def tree(make_tree, payload, monkeypatch):
         return None
 
     class Made(variants.Build):
-        def make(self, what, log):
+        def make(self, what, log, whole):
+            assert whole
             nonlocal made
             made = self
 

@@ -21,9 +21,9 @@ import time
 import pytest
 from conftest import wait_for, write
 
-from uiokit import arch, common, distro
+from uiokit import arch, common, distro, elf
 from uiokit.cli import lab
-from uiokit.lab import (accelerator, elf, guest_files, guest_image, guest_kernel, guest_python,
+from uiokit.lab import (accelerator, guest_files, guest_image, guest_kernel, guest_python,
                         kernel_image, protocol, qemu, vm)
 
 RELEASE = "6.1.0-lab"

@@ -92,7 +92,7 @@ rule c_COMPILER
   depfile = $out.d
   deps = gcc
 rule c_LIBRARY
-  command = cc -shared $in -o $out
+  command = cc -shared -Wl,-soname,$$(basename $out) $in -o $out
 rule c_LINKER
   command = cc $in lib/librte_eal.so.1 lib/librte_acl.so.1 -Wl,-rpath,$$ORIGIN/../lib -o $out
 rule generate
@@ -161,19 +161,29 @@ def test_a_dpdk_test_that_is_built_in_another_way_is_not_built_in_part(objects, 
     assert not partial.build(objects, ninja_in(objects), ["test_a.c"], ["cc"])
 
 
-def test_once_built_whole_it_stays_whole(build, monkeypatch):
+@pytest.mark.parametrize("whole, can_part, ran", [
+    (False, True, ["meson"]), (False, False, ["meson", "ninja"]), (True, True, ["meson", "ninja"])])
+def test_all_is_built_when_asked_or_if_a_part_cannot(build, monkeypatch, whole, can_part, ran):
     def run(argv, **_keywords):
         if argv[0] == "meson":
             build.objects.mkdir(exist_ok=True)
-        ran.append(argv)
+        programs.append(argv[0])
 
-    ran, parts = [], []
+    programs = []
     monkeypatch.setattr(variants.process, "run", run)
-    monkeypatch.setattr(partial, "build", lambda *_: not parts.append(1))
-    for build.only_autotest, number in ((True, 1), (True, 2), (False, 2), (True, 2)):
-        build.make("stock", build.root / "log")
-        assert len(parts) == number
-    assert [argv[0] for argv in ran] == ["meson", "ninja", "ninja"]
+    monkeypatch.setattr(partial, "build", lambda *_: can_part)
+    build.make("stock", build.root / "log", whole)
+    assert programs == ran
+
+
+def test_the_libraries_that_dpdk_test_needs_are_laid_out(build, objects):
+    ninja_in(objects)([])
+    partial.build(objects, ninja_in(objects), ["test_a.c"], arch.native().compiler)
+    build.objects = objects
+    write(build.root / "stock", {f"{variants.LIBRARY}.1": "stock"})
+    folder = build.lay_out("stock")
+    assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) \
+        == ["app/dpdk-test", f"drivers/{variants.LIBRARY}.1", "lib/librte_eal.so.1"]
 
 
 def test_a_fixed_tree_gets_only_the_tests_of_what_it_has(build, payload):

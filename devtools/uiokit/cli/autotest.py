@@ -113,7 +113,7 @@ def _main(options, report, show):
                  **({} if options.qemu else {guest.qemu: guest.qemu_package})})
     guest_kernel.obtain(options.kernel, options.modules, options.refresh, guest=guest)
     tree = source.get(options.dpdk, options.refresh)
-    build = variants.Build(tree, options.sanitize, only_autotest=True, guest=guest)
+    build = variants.Build(tree, options.sanitize, guest=guest)
     common.say(f"{tree}: {build.diagnosis} ({build.evidence})")
     report.dpdk = {"version": tree.text, "path": str(tree.path), "diagnosis": build.diagnosis,
                    "evidence": build.evidence}

@@ -70,7 +70,7 @@ def install(tree, profile, prefix, variant, more=()):
     build.objects = build.root / f"objects-{profile}-{key}"
     with build.alone():
         build.prepare(scratch.patched_files(tree, build.patches if patch else []))
-        build.make(f"{profile}, {variant}", build.root / f"install-{profile}.log")
+        build.make(f"{profile}, {variant}", build.root / f"install-{profile}.log", whole=True)
         with common.step(f"installing to {prefix}"), common.fresh_dir(prefix) as folder:
             root = folder / ".root"
             process.run(["meson", "install", "-C", build.objects, "--no-rebuild"],

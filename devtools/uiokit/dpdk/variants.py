@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""Build dpdk-test once with several bus drivers: stock, patched, and patched without a topic.
+"""Build DPDK once with several bus drivers: stock, patched, and patched without a topic.
 
 One prepared tree serves all. First the tests alone are applied and built, which gives the stock
 librte_bus_pci.so; then the fix is applied, and ninja rebuilds that one library. A variant is a
-folder of links to the build in which only that library differs.
+folder of links to the build, of dpdk-test and its libraries, in which only that library differs.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 
-from .. import arch, common, distro, process
+from .. import arch, common, distro, elf, process
 from . import partial
 from ..series import apply, dpdk_tree, patchset, scratch
 
@@ -39,16 +39,13 @@ _OPTIMIZED = ["--buildtype=release"]
 class Build:
     """The prepared tree, its build and the variants of one DPDK.
 
-    only_autotest: build only the part of dpdk-test that the autotest runs, unless all of it was
-    built before. A later Build without it adds the rest to the same build directory.
     kind: the end of the name of the build directory. guest: the arch.Arch that it is built for.
     without: a topic; one more variant is patched without it and without all that needs it.
     """
 
-    def __init__(self, tree, sanitize=False, optimize=False, only_autotest=False, kind="",
-                 guest=arch.native(), without=None):
+    def __init__(self, tree, sanitize=False, optimize=False, kind="", guest=arch.native(),
+                 without=None):
         self.tree = tree
-        self.only_autotest = only_autotest
         self.compiler = guest.compiler
         cross = [] if guest.is_native else [f"--cross-file={tree.path / guest.cross_file}"]
         self.options = MINIMAL + cross + _SANITIZED * sanitize + _OPTIMIZED * optimize
@@ -109,19 +106,23 @@ class Build:
         stamp = self.root / STOCK / "stamp"
         return stamp.is_file() and stamp.read_text() == self.stamp()
 
-    def build(self, variant, overlay):
+    def build(self, variant, overlay, whole=False):
         """Bring the prepared tree to a variant, build, and keep its bus driver."""
         self.prepare(overlay)
-        self.make(variant, self.root / f"build-{variant}.log")
+        self.make(variant, self.root / f"build-{variant}.log", whole)
         with common.fresh_dir(self.root / variant) as folder:
             for path in (self.objects / "drivers").glob(f"{LIBRARY}*"):
                 if path.is_symlink() or path.is_file():
                     shutil.copy2(path, folder, follow_symlinks=False)
             (folder / "stamp").write_text(self.stamp())
 
-    def make(self, what, log):
-        """Build the prepared tree, set up anew when the options are others."""
-        stamp, whole = self.objects / "options", self.objects / "whole"
+    def make(self, what, log, whole=False):
+        """Build the prepared tree, set up anew when the options are others.
+
+        By default only the part of dpdk-test that the autotest runs, and its libraries: each of its
+        many processes starts faster without the rest.
+        """
+        stamp = self.objects / "options"
         if not (stamp.is_file() and stamp.read_text() == "\0".join(self.options)):
             shutil.rmtree(self.objects, ignore_errors=True)
             with common.step(f"configuring {self.tree}"):
@@ -135,10 +136,7 @@ class Build:
 
             tests = {os.path.basename(name) for patch in patchset.read() for name in patch.new_files
                      if name.startswith("app/test/")}
-            if whole.exists() or not (
-                    self.only_autotest
-                    and partial.build(self.objects, ninja, tests, self.compiler)):
-                whole.touch()
+            if whole or not partial.build(self.objects, ninja, tests, self.compiler):
                 ninja([])
 
     def prepare(self, overlay):
@@ -186,15 +184,13 @@ class Build:
 
     def lay_out(self, variant):
         """A folder with dpdk-test and its libraries where its RUNPATH finds them."""
+        program = self.objects / self.program()
+        libraries = [path for path in elf.libraries(program, "")[0]
+                     if path.is_relative_to(self.objects) and not path.name.startswith(LIBRARY)]
         with common.fresh_dir(self.root / f"run-{variant}", keep_same=True) as folder:
-            program = self.program()
             (folder / "drivers").mkdir()
-            for path in [self.objects / program, *self.objects.glob("lib/*.so*"),
-                         *self.objects.glob("drivers/*.so*")]:
-                # meson sets up the links of all libraries, of which not all need be built.
-                if path.name.startswith(LIBRARY) or path.name.endswith(".symbols") \
-                        or not path.is_file():
-                    continue
+            # The loader finds a library by a symbolic link.
+            for path in {program, *libraries, *(path.resolve() for path in libraries)}:
                 target = folder / path.relative_to(self.objects)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.link(path, target, follow_symlinks=False)
@@ -205,13 +201,12 @@ class Build:
     def compile(self, sources, output, flags=()):
         """Compile a C program against this build, to be run from app/ beside its libraries."""
         env = dict(self.env, PKG_CONFIG_PATH=str(self.objects / "meson-uninstalled"))
-        asked = [process.run(["pkg-config", what, "libdpdk"], env=env).stdout.split()
-                 for what in ("--cflags", "--libs")]
+        asked = process.run(["pkg-config", "--cflags", "libdpdk"], env=env).stdout.split()
         process.run([*self.compiler, "-Wall", "-Wextra", "-Werror", "-O2", "-g",
-                     "-DALLOW_INTERNAL_API", "-DALLOW_EXPERIMENTAL_API", *flags, *asked[0],
-                     *sources, "-o", output, *asked[1], f"-L{self.objects}/drivers",
-                     # DPDK's pkg-config file leaves drivers out, and a bus is one.
-                     "-Wl,--no-as-needed", "-lrte_bus_pci", "-pthread",
+                     "-DALLOW_INTERNAL_API", "-DALLOW_EXPERIMENTAL_API", *flags, *asked,
+                     *sources, "-o", output, f"-L{self.objects}/lib", f"-L{self.objects}/drivers",
+                     # The bus driver only has to be there: it registers itself.
+                     "-lrte_eal", "-Wl,--no-as-needed", "-lrte_bus_pci", "-pthread",
                      "-Wl,-rpath,$ORIGIN/../lib:$ORIGIN/../drivers"],
                     env=env, problem=common.CheckFailed)
 

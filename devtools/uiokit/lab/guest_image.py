@@ -9,8 +9,8 @@ import shlex
 import shutil
 import stat
 
-from .. import arch, common, distro
-from . import elf, find_program
+from .. import arch, common, distro, elf
+from . import find_program
 from .cpio import Archive
 
 INIT = pathlib.Path(__file__).with_name("guest-init")

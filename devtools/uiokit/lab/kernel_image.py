@@ -12,8 +12,8 @@ import struct
 import subprocess
 import zlib
 
-from .. import arch, common, distro, process
-from . import elf, find_program
+from .. import arch, common, distro, elf, process
+from . import find_program
 
 MODINFO = find_program("modinfo") or "/sbin/modinfo"
 

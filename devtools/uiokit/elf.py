@@ -9,7 +9,7 @@ import pathlib
 import re
 import sys
 
-from .. import arch, distro, process
+from . import arch, distro, process
 
 MAGIC = b"\x7fELF"
 
