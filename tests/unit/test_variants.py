@@ -195,11 +195,45 @@ def test_a_fixed_tree_gets_only_the_tests_of_what_it_has(build, payload):
     assert [patch.name for patch in build.tests(False)] == ["test"]
 
 
-def test_stock_library_of_another_base_is_stale(build):
-    write(build.root / "stock", {"stamp": build.stamp()})
-    assert build.stock_is_current()
+def test_a_bus_driver_of_another_source_is_stale(build, monkeypatch):
+    monkeypatch.setattr(build, "make", lambda *_: None)
+    overlay = {"drivers/bus/pci/a.c": b"1", "app/test/a.c": b"1"}
+    build.build("some", overlay)
+    assert build.is_current("some", {**overlay, "app/test/a.c": b"2"})
+    assert not build.is_current("some", {**overlay, "drivers/bus/pci/a.c": b"2"})
     write(build.tree.path, {"lib/a.c": "int changed;\n"})
-    assert not build.stock_is_current()
+    assert not build.is_current("some", overlay)
+    monkeypatch.setattr(build, "make", lambda *_: write(
+        build.tree.path, {"lib/a.c": "int changed_while_it_is_built;\n"}))
+    build.build("some", overlay)
+    assert not build.is_current("some", overlay)
+
+
+def test_a_bus_driver_whose_build_was_interrupted_is_stale(build, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build, "make", lambda *_: None)
+    build.build("some", {})
+    monkeypatch.setattr(build, "make", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build.build("some", {"drivers/bus/pci/a.c": b"1"})
+    assert not build.is_current("some", {})
+
+
+def test_only_what_is_stale_is_built(build, monkeypatch):
+    def make(variant, *_):
+        write(build.objects, {f"drivers/{variants.LIBRARY}": variant})
+        made.append(variant)
+
+    made = []
+    monkeypatch.setattr(build, "make", make)
+    monkeypatch.setattr(build, "lay_out", lambda variant: variant)
+    build.patched = {"without-more": patchset.read(["test"]), **build.patched}
+    for expected in (["stock", "without-more", "patched"], ["patched"]):
+        build.variants()
+        assert made == expected
+        made.clear()
 
 
 def test_variants_must_have_different_bus_drivers(build, monkeypatch):

@@ -58,12 +58,14 @@ class Build:
         carried = apply.applied(tree)
         self.patches = [patch for patch in patchset.read_for(tree)
                         if patch.name not in [there.name for there in carried]]
-        self.patched = {PATCHED: self.patches}
+        self.patched = {}
         if without:
             kept = [patch.name for patch in patchset.without(patchset.read(), without)]
             self.patched[f"without-{without}"] = [
                 patch for patch in self.patches
                 if patch.name in kept or not patch.touches_library()]
+        # The last, which leaves the build as the other commands expect it.
+        self.patched[PATCHED] = self.patches
         self.diagnosis, self.evidence = dpdk_tree.diagnose(tree.read)
 
     def variants(self):
@@ -72,7 +74,10 @@ class Build:
         with self.alone():
             self.stock()
             for variant, patches in patched.items():
-                self.build(variant, scratch.patched_files(self.tree, patches))
+                overlay = scratch.patched_files(self.tree, patches)
+                # Always, since it also builds dpdk-test.
+                if variant == PATCHED or not self.is_current(variant, overlay):
+                    self.build(variant, overlay)
             # All else is the same: lay_out() takes it from the same build.
             if patched and common.same_content(self.root / STOCK, self.root / PATCHED):
                 raise common.Infrastructure("stock and patched have the same bus driver; remove "
@@ -86,7 +91,7 @@ class Build:
     def stock(self):
         """Build the stock variant, unless it is current. The caller is alone()."""
         affected = self.diagnosis == "affected"
-        if not (affected and self.stock_is_current()):
+        if not (affected and self.is_current(STOCK, {})):
             self.build(STOCK, scratch.patched_files(self.tree, self.tests(affected)))
 
     def tests(self, affected):
@@ -98,23 +103,26 @@ class Build:
         return [patch for patch in self.patches if patch.name not in drivers
                 and (affected or not drivers.intersection(patch.needs))]
 
-    def stamp(self):
-        """Changes whenever the base or the options change."""
-        return " ".join([self.tree.fingerprint(), *self.options])
+    def stamp(self, fingerprint, overlay):
+        """Changes whenever the base, the options or the files of drivers in the overlay change."""
+        drivers = sorted(item for item in overlay.items() if item[0].startswith("drivers/"))
+        return hashlib.sha256(repr([fingerprint, self.options, drivers]).encode()).hexdigest()
 
-    def stock_is_current(self):
-        stamp = self.root / STOCK / "stamp"
-        return stamp.is_file() and stamp.read_text() == self.stamp()
+    def is_current(self, variant, overlay):
+        stamp = self.root / f"{variant}.stamp"
+        return stamp.is_file() and stamp.read_text() == self.stamp(self.tree.fingerprint(), overlay)
 
     def build(self, variant, overlay, whole=False):
         """Bring the prepared tree to a variant, build, and keep its bus driver."""
-        self.prepare(overlay)
+        stamp = self.root / f"{variant}.stamp"
+        stamp.unlink(missing_ok=True)
+        fingerprint = self.prepare(overlay)
         self.make(variant, self.root / f"build-{variant}.log", whole)
         with common.fresh_dir(self.root / variant) as folder:
             for path in (self.objects / "drivers").glob(f"{LIBRARY}*"):
                 if path.is_symlink() or path.is_file():
                     shutil.copy2(path, folder, follow_symlinks=False)
-            (folder / "stamp").write_text(self.stamp())
+        stamp.write_text(self.stamp(fingerprint, overlay))
 
     def make(self, what, log, whole=False):
         """Build the prepared tree, set up anew when the options are others.
@@ -140,7 +148,10 @@ class Build:
                 ninja([])
 
     def prepare(self, overlay):
-        """Make the prepared tree the base plus the overlay, touching only what differs."""
+        """Make the prepared tree the base plus the overlay, touching only what differs.
+
+        Returns the fingerprint of that base: it may be edited while it is built.
+        """
         fingerprint = self.tree.fingerprint()
         state_file = self.root / "prepared.json"
         state = {}
@@ -164,6 +175,7 @@ class Build:
             {"base": fingerprint, "overlay": sorted(overlay)}))
         for name, data in overlay.items():
             common.replace_file(self.source / name, data)
+        return fingerprint
 
     def _tell_untracked(self):
         """git decides which files of a checkout are its source."""
