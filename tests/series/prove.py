@@ -85,10 +85,15 @@ def commits(tree, full=False):
         for patch, patches, chosen in _steps(build, full):
             name = f"commit-{patch.name}"
             _build_commit(build, name, patches, patch)
-            if chosen:
-                cases[name] = f"PCI_UIO_SECONDARY_CASES={shlex.quote(','.join(chosen))}"
-                if chosen == autotest.SHORT:
-                    cases[name] += " LAB_UIO="  # The drive alone.
+            run = f"PCI_UIO_SECONDARY_CASES={shlex.quote(','.join(chosen))}"
+            if chosen == autotest.SHORT:
+                run += " LAB_UIO="  # The drive alone.
+            same = [other for other in cases if cases[other] == run
+                    and common.same_content(build.root / other, build.root / name)]
+            if same:
+                print(f"{name}: the bus driver and the cases of {same[0]}")
+            elif chosen:
+                cases[name] = run
         if not cases:
             raise common.Skip(f"{tree} is {build.diagnosis}: there is no commit to run")
         # Of dpdk-test as a whole, which each commit built, the guest needs a part.
