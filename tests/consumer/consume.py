@@ -203,7 +203,7 @@ def main(argv):
     passed = True
     for variant in (variants.STOCK, variants.PATCHED):
         # Unoptimised code is enough for this test and builds in less than half of the time.
-        install.install(tree, "spdk", prefix, variant, ["--buildtype=debug"])
+        install.install(tree, "spdk", prefix, variant, ["--buildtype=debug", *variants.FEW_CPUS])
         whole = options.full or variant == variants.PATCHED
         programs = {linking: compile_pair(prefix, linking, folder)
                     for linking in (LINKING if whole else ["shared"])}
@@ -219,8 +219,9 @@ def main(argv):
                 *guest_python.take(PYTHON_MODULES),
                 (programs["static"], "/uio_pair_static"), (programs["plugin"], "/uio_pair.so"),
                 (pathlib.Path(shutil.which("strace")), "/strace"),
-                (common.TOP / "devtools/uio-doctor", "/uio-doctor"),
-                (tree.path / "usertools/dpdk-telemetry.py", "/dpdk-telemetry.py")])
+                (guest_python.compiled(common.TOP / "devtools/uio-doctor"), "/uio-doctor"),
+                (guest_python.compiled(tree.path / "usertools/dpdk-telemetry.py"),
+                 "/dpdk-telemetry.py")])
         passed &= judge_steps(variant, "who owns the device", done, SAID)
         with common.step(f"running several primaries on {variant}"):
             done = run(programs["shared"], prefix, "primaries", nvme=8)

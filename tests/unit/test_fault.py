@@ -249,7 +249,8 @@ def test_consume_watches_each_variant_and_linking_and_runs_all_on_stock_if_asked
     monkeypatch.setattr(consume, "judge", lambda *args: True)
     monkeypatch.setattr(consume, "judge_steps", lambda *args: True)
     monkeypatch.setattr(consume.confined, "judge", lambda *args: True)
-    assert consume.main(["--dpdk", str(make_tree().path), "--watch", str(tmp_path), *full]) == 0
+    tree = make_tree(files={"usertools/dpdk-telemetry.py": ""})
+    assert consume.main(["--dpdk", str(tree.path), "--watch", str(tmp_path), *full]) == 0
     assert [ran.count(name) for name in ("scenario", "ownership", "primaries", "confinement")] == [
         3 + len(more), both, both, both]
     assert sorted(path.name for path in watched if path) == [

@@ -21,7 +21,7 @@ import time
 import pytest
 from conftest import wait_for, write
 
-from uiokit import arch, common, distro, elf
+from uiokit import arch, common, distro, elf, process
 from uiokit.cli import lab
 from uiokit.lab import (accelerator, guest_files, guest_image, guest_kernel, guest_python,
                         kernel_image, protocol, qemu, vm)
@@ -616,6 +616,14 @@ def test_bytecode_stands_in_for_the_source_of_a_module_in_the_guest(tmp_path, mo
         (tmp_path / "a.pyc", "/lib/a.pyc"), (pathlib.Path("/lib/b.py"), "/lib/b.py"),
         (pathlib.Path("/lib/c.so"), "/lib/c.so"),
         (pathlib.Path(guest_python.PYTHON), guest_python.PYTHON)]
+
+
+def test_a_compiled_script_runs_under_any_name(tmp_path):
+    write(tmp_path, {"script": "import sys\nprint(__name__, sys.argv[1:])\n"})
+    made = guest_python.compiled(tmp_path / "script")
+    (tmp_path / "script").unlink()
+    assert made.name == "script" and b"print(__name__" not in made.read_bytes()
+    assert process.run([guest_python.PYTHON, made, "a"]).stdout == "__main__ ['a']\n"
 
 
 def test_the_image_holds_init_tools_and_job(guest):

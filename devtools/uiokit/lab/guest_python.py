@@ -6,7 +6,7 @@
 import os
 import pathlib
 
-from .. import process
+from .. import common, process
 
 PYTHON = "/usr/bin/python3"
 
@@ -29,3 +29,11 @@ def take(modules):
         else:
             taken[source] = pathlib.Path(source)
     return [(path, name) for name, path in sorted(taken.items())]
+
+
+def compiled(script):
+    """The path of the bytecode of a script, which Python runs under any name."""
+    made = common.build_dir("guest-python") / script.name
+    process.run([PYTHON, "-I", "-c", "import py_compile, sys\n"
+                 "py_compile.compile(*sys.argv[1:], doraise=True)", script, made])
+    return made
