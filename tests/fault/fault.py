@@ -26,7 +26,7 @@ from uiokit.lab import trace, vm
 from uiokit.workload import host
 
 # Short and full form: the secondaries of soak, the primaries that race for a drive.
-SECONDARIES, RACING = (128, 10000), (30, 100)
+SECONDARIES, RACING = (64, 10000), (30, 100)
 # In the short form, on a DPDK with the bug: scenarios in which it loses the device.
 LOSING = ("second_primary", "no_sys_admin")
 HERE = pathlib.Path(__file__).parent

@@ -29,9 +29,8 @@ LOCKING_PHASES = ("start", "detached", "thread")
 # Seconds within which the primary must get EAL's locks: a kill in one of these phases often leaves
 # one taken. Elsewhere none may be, and a slow machine must not look like a lock.
 LOCK_DEADLINE, LOCK_DEADLINE_ELSEWHERE = 1, 10
-# Secondaries that read; microseconds between two rounds of reads of a primary, which shares its
-# processor with them; seconds for a secondary to start, beside a primary and without one.
-READERS, INTERVAL, READER_DEADLINE, ORPHAN_DEADLINE = 2, 20000, 20, 5
+# Secondaries that read; seconds for one to start, beside a primary and without one.
+READERS, READER_DEADLINE, ORPHAN_DEADLINE = 2, 20, 5
 LOST_UNINJURED = "device lost by an uninjured run"
 
 # Once attached, a secondary only counts its file descriptors: errors of these calls do not matter.
@@ -156,7 +155,7 @@ def kill_points(phases, depth):
 
 def kill(variant, depth):
     """Kill a secondary at the system calls that it makes."""
-    sweep = Sweep(variant, workload.Primary(variant, interval=INTERVAL))
+    sweep = Sweep(variant, workload.Primary(variant))
     first, second = sweep.traces()
     phases = {**second.phases, **first.phases}
     numbers = {**second.numbers, **first.numbers}
@@ -182,7 +181,7 @@ def run_readers(variant, before):
     """
     readers = []
     try:
-        primary = workload.Primary(variant, interval=INTERVAL, queues=READERS, before=before)
+        primary = workload.Primary(variant, queues=READERS, before=before)
     except workload.NoVerdict:
         return None, readers
     for number in range(READERS):
@@ -272,7 +271,7 @@ def run_failing(variant, trace, call, how):
 
 def error(variant, depth):
     """Let each call of an attach that can fail fail once."""
-    sweep = Sweep(variant, workload.Primary(variant, interval=INTERVAL))
+    sweep = Sweep(variant, workload.Primary(variant))
     trace = sweep.traces()[0]
     points = failures(trace, depth)
     sweep.planned = len(points)

@@ -228,7 +228,7 @@ def primary_killed(rounds):
     """A secondary that reads while its primary is killed, or is not."""
     for number in range(rounds):
         for name in rotate(("killed", "alive"), number):
-            primary = workload.Primary(workload.PATCHED, queues=1)
+            primary = workload.Primary(workload.PATCHED, interval=1000, queues=1)
             secondary = workload.Secondary(workload.PATCHED, workload.reading(0))
             if not secondary.wait_for('"reading"'):
                 raise workload.NoVerdict(f"{name}: the secondary does not read")
