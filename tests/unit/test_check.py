@@ -87,6 +87,10 @@ def test_options_reach_meson(run):
     assert "source" in run.needs
     run("--suite", "lint")
     assert run.command[-2:] == ["--suite", "lint"] and "source" not in run.needs
+    for argv, more in ((), 1), (["--full"], 0):
+        run(*argv)
+        at = run.command.index("--num-processes") + 1
+        assert run.command[at] == str(os.cpu_count() + more)
 
 
 @pytest.mark.parametrize("argv, complaint", [

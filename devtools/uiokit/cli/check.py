@@ -54,7 +54,7 @@ def main(argv):
     for name in ("testlog.json", "testlog.junit.xml"):
         (logs / name).unlink(missing_ok=True)
     code = _follow(["meson", "test", "-C", str(folder), "--print-errorlogs",
-                    "--num-processes", str(options.jobs),
+                    "--num-processes", str(options.jobs or os.cpu_count() + (not options.full)),
                     "--timeout-multiplier", str(options.timeout_multiplier),
                     *(word for suite in options.suite or () for word in ("--suite", suite)),
                     *options.test])
@@ -134,10 +134,11 @@ def parse(argv):
                         "architectures, consume and all cases of the autotest on stock as well, "
                         "these on the commit that adds them, and the default ones on each commit "
                         "after the fix; more than an hour")
-    # One more takes longer: guests of two processors wait for each other.
-    parser.add_argument("--jobs", type=arguments.number(1, 1024), default=os.cpu_count(),
-                        metavar="N", help="number of tests that run at a time, of those that can "
-                        "(default %(default)s)")
+    # Many tests wait for a time, or for the build of another one. With --full, soak takes the
+    # longest, and would take longer still.
+    parser.add_argument("--jobs", type=arguments.number(1, 1024), metavar="N",
+                        help="number of tests that run at a time, of those that can (default: one "
+                        "more than there are processors; with --full as many)")
     parser.add_argument("--timeout-multiplier", type=arguments.number(1, 1000), default=1,
                         metavar="N", help="multiply the time limit of each test by N, for a slow "
                         "machine (default 1)")
