@@ -19,7 +19,7 @@ import workload
 AT_ONCE = 32
 # Resources must not grow between this many secondaries, or half of all if that is less, and all.
 FIRST = 100
-# Microseconds between two rounds of reads, from 32 drives.
+# Microseconds between two rounds of reads. A round is a read from each of 32 drives.
 INTERVAL = 100000
 # Megabytes of hugepages for all processes. The primary reserves them at its start: else EAL
 # allocates and frees pages as secondaries start and exit, and may fail to free them:

@@ -13,8 +13,8 @@ HARMLESS = ("tries", "killed", "refused", "went on", "not reached",
             "went on, scan failed", "lock of EAL left taken", "primary restarted: EAL")
 # One point in this many may not be reached: threads do not make the same calls in every run.
 NOT_REACHED = 20
-# Resources of the primary and the machine that must not grow after the first hundred secondaries,
-# and the private memory in kB that the primary may touch for the first time after them.
+# Resources of the primary and the machine that must not grow after the first sample of soak.py,
+# and the private memory in kB that the primary may touch for the first time after it.
 GROWING = ("fds", "maps", "heap_bytes", "heap_count", "heap_total", "runtime_files")
 MEMORY_SLACK = 128
 

@@ -75,7 +75,7 @@ def commits(tree, full=False):
     The default cases of the autotest must pass on the commit that brings the fix; if full, also on
     each later one. The cases that a commit adds must pass with nothing but what it needs. Of the
     many cases of the test's first commit, the default ones are enough, unless full. One guest runs
-    them with the bus driver of each commit.
+    them with the bus driver of each commit, and runs no driver twice with the same cases.
     """
     build = variants.Build(tree)
     cases = {}
@@ -91,13 +91,13 @@ def commits(tree, full=False):
             same = [other for other in cases if cases[other] == run
                     and common.same_content(build.root / other, build.root / name)]
             if same:
-                print(f"{name}: the bus driver and the cases of {same[0]}")
+                print(f"{name}: has the bus driver and the cases of {same[0]}")
             elif chosen:
                 cases[name] = run
         if not cases:
             raise common.Skip(f"{tree} is {build.diagnosis}: there is no commit to run")
-        # Of dpdk-test as a whole, which each commit built, the guest needs a part.
-        build.make("the autotest", build.root / f"build-{name}.log")
+        # The commits built dpdk-test as a whole. The guest needs only a part.
+        build.make("the autotest", build.root / "build-autotest.log")
         folder = build.lay_out(name)
         for name in cases:
             shutil.copytree(build.root / name, folder / name, symlinks=True)
@@ -117,7 +117,7 @@ def commits(tree, full=False):
 
 def _steps(build, full):
     """(patch, the patches to build it with, the cases to run) of each commit, in order."""
-    # The test is in place from the start, so that dpdk-test is built once.
+    # The tests are in place from the start, so that their objects are built once.
     rest = [patch for patch in build.patches if not patch.touches_library()]
     driver = []
     for patch in build.patches:

@@ -179,11 +179,17 @@ def test_all_is_built_when_asked_or_if_a_part_cannot(build, monkeypatch, whole, 
 def test_the_libraries_that_dpdk_test_needs_are_laid_out(build, objects):
     ninja_in(objects)([])
     partial.build(objects, ninja_in(objects), ["test_a.c"], arch.native().compiler)
-    build.objects = objects
+    eal = objects / "lib/librte_eal.so.1"
+    eal.rename(f"{eal}.0")
+    eal.symlink_to(f"{eal.name}.0")
+    # The build directory may be a symbolic link.
+    build.objects = objects.with_name("link")
+    build.objects.symlink_to(objects)
     write(build.root / "stock", {f"{variants.LIBRARY}.1": "stock"})
     folder = build.lay_out("stock")
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) \
-        == ["app/dpdk-test", f"drivers/{variants.LIBRARY}.1", "lib/librte_eal.so.1"]
+        == ["app/dpdk-test", f"drivers/{variants.LIBRARY}.1", "lib/librte_eal.so.1",
+            "lib/librte_eal.so.1.0"]
 
 
 def test_a_fixed_tree_gets_only_the_tests_of_what_it_has(build, payload):
@@ -200,6 +206,9 @@ def test_a_bus_driver_of_another_source_is_stale(build, monkeypatch):
     overlay = {"drivers/bus/pci/a.c": b"1", "app/test/a.c": b"1"}
     build.build("some", overlay)
     assert build.is_current("some", {**overlay, "app/test/a.c": b"2"})
+    (build.root / "some").rename(build.root / "away")
+    assert not build.is_current("some", overlay)
+    (build.root / "away").rename(build.root / "some")
     assert not build.is_current("some", {**overlay, "drivers/bus/pci/a.c": b"2"})
     write(build.tree.path, {"lib/a.c": "int changed;\n"})
     assert not build.is_current("some", overlay)

@@ -18,6 +18,9 @@ import workload
 
 SAMPLES = open("/tmp/samples.jsonl", "a")
 IOPS_MS = 3000
+# Microseconds between two rounds of the primary, which also wakes up when it is paused. A time that
+# is random within TICK is random within this as well.
+INTERVAL = 1000
 # Seconds that a secondary reads before its primary is killed, and after.
 READING = 0.5
 WITHOUT_SHARE = "without-uio-share"
@@ -81,7 +84,7 @@ def attach_ways():
         os.system(f"modprobe {module}")
     uio, vfio = workload.DRIVES
     bind_to_vfio(vfio)
-    primary = workload.Primary(workload.PATCHED)
+    primary = workload.Primary(workload.PATCHED, interval=INTERVAL)
     # Without I/O, the loss of bus mastering disturbs no measurement.
     primary.ask("pause")
     return primary, (
@@ -170,7 +173,7 @@ def growth(rounds):
     """Attach and memory, by the number of drives and of attached secondaries."""
     # The guest of a short run has only some of the drives.
     drives = [x for x in DRIVES if x <= len(workload.DRIVES)]
-    primary = workload.Primary(workload.PATCHED)
+    primary = workload.Primary(workload.PATCHED, interval=INTERVAL)
     primary.ask("pause")
     for number in range(rounds):
         for x in rotate(drives, number):
@@ -228,7 +231,7 @@ def primary_killed(rounds):
     """A secondary that reads while its primary is killed, or is not."""
     for number in range(rounds):
         for name in rotate(("killed", "alive"), number):
-            primary = workload.Primary(workload.PATCHED, interval=1000, queues=1)
+            primary = workload.Primary(workload.PATCHED, interval=INTERVAL, queues=1)
             secondary = workload.Secondary(workload.PATCHED, workload.reading(0))
             if not secondary.wait_for('"reading"'):
                 raise workload.NoVerdict(f"{name}: the secondary does not read")

@@ -135,7 +135,7 @@ def parse(argv):
                         "these on the commit that adds them, and the default ones on each commit "
                         "after the fix; more than an hour")
     # Many tests wait for a time, or for the build of another one. With --full, soak takes the
-    # longest, and would take longer still.
+    # longest, and takes longer beside two others.
     parser.add_argument("--jobs", type=arguments.number(1, 1024), metavar="N",
                         help="number of tests that run at a time, of those that can (default: one "
                         "more than there are processors; with --full as many)")

@@ -15,9 +15,9 @@ _EXITS = """exit codes: 0 success, 1 the series does not fit this DPDK, 2 usage 
 
 def main(argv):
     parser = arguments.parser(
-        "devtools/dpdk", "Get a DPDK source, and build the part of dpdk-test that the autotest "
-        "runs with a stock\nand a patched PCI bus driver. The source itself is never changed.",
-        _EXITS)
+        "devtools/dpdk", "Get a DPDK source. Build its stock and its patched PCI bus driver with "
+        "the part of\ndpdk-test that the autotest runs, or install DPDK with one of them. The "
+        "source itself\nis never changed.", _EXITS)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in (("source", "print the path of the source"),
                        ("build", "build the variants and print their folders"),

@@ -4,8 +4,8 @@
 """Link a dpdk-test of some tests only, out of a configured build of the whole.
 
 ninja compiles the objects as for the whole dpdk-test, so that a later build of the whole reuses
-them. The link alone is done here, to the same path: no command runs the whole dpdk-test from there.
-ninja has not logged it, and therefore links the whole again when an object of that has changed.
+them. The link alone is done here, to the path of the whole dpdk-test. ninja has not logged it, and
+therefore links the whole again when an object of the whole has changed.
 """
 
 import json

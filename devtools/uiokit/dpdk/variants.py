@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright(c) 2026 the dpdk-uio-secondary authors
 
-"""Build DPDK once with several bus drivers: stock, patched, and patched without a topic.
+"""Build dpdk-test once with several bus drivers: stock, patched, and patched without a topic.
 
 One prepared tree serves all. First the tests alone are applied and built, which gives the stock
 librte_bus_pci.so; then the fix is applied, and ninja rebuilds that one library. A variant is a
@@ -64,7 +64,7 @@ class Build:
             self.patched[f"without-{without}"] = [
                 patch for patch in self.patches
                 if patch.name in kept or not patch.touches_library()]
-        # The last, which leaves the build as the other commands expect it.
+        # It is built last: the next command then finds its objects, and not those of another.
         self.patched[PATCHED] = self.patches
         self.diagnosis, self.evidence = dpdk_tree.diagnose(tree.read)
 
@@ -75,7 +75,7 @@ class Build:
             self.stock()
             for variant, patches in patched.items():
                 overlay = scratch.patched_files(self.tree, patches)
-                # Always, since it also builds dpdk-test.
+                # Patched is always built, since that also builds dpdk-test.
                 if variant == PATCHED or not self.is_current(variant, overlay):
                     self.build(variant, overlay)
             # All else is the same: lay_out() takes it from the same build.
@@ -110,7 +110,8 @@ class Build:
 
     def is_current(self, variant, overlay):
         stamp = self.root / f"{variant}.stamp"
-        return stamp.is_file() and stamp.read_text() == self.stamp(self.tree.fingerprint(), overlay)
+        return (self.root / variant).is_dir() and stamp.is_file() \
+            and stamp.read_text() == self.stamp(self.tree.fingerprint(), overlay)
 
     def build(self, variant, overlay, whole=False):
         """Bring the prepared tree to a variant, build, and keep its bus driver."""
@@ -127,8 +128,8 @@ class Build:
     def make(self, what, log, whole=False):
         """Build the prepared tree, set up anew when the options are others.
 
-        By default only the part of dpdk-test that the autotest runs, and its libraries: each of its
-        many processes starts faster without the rest.
+        By default it builds only the part of dpdk-test that the autotest runs, with its libraries:
+        the many processes of the test start faster without the rest.
         """
         stamp = self.objects / "options"
         if not (stamp.is_file() and stamp.read_text() == "\0".join(self.options)):
@@ -150,7 +151,7 @@ class Build:
     def prepare(self, overlay):
         """Make the prepared tree the base plus the overlay, touching only what differs.
 
-        Returns the fingerprint of that base: it may be edited while it is built.
+        Returns the fingerprint of that base, which may be edited during the build.
         """
         fingerprint = self.tree.fingerprint()
         state_file = self.root / "prepared.json"
@@ -201,8 +202,9 @@ class Build:
                      if path.is_relative_to(self.objects) and not path.name.startswith(LIBRARY)]
         with common.fresh_dir(self.root / f"run-{variant}", keep_same=True) as folder:
             (folder / "drivers").mkdir()
-            # The loader finds a library by a symbolic link.
-            for path in {program, *libraries, *(path.resolve() for path in libraries)}:
+            # The loader finds a library by a symbolic link to a file beside it.
+            files = [path.parent / os.readlink(path) for path in libraries if path.is_symlink()]
+            for path in {program, *libraries, *files}:
                 target = folder / path.relative_to(self.objects)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.link(path, target, follow_symlinks=False)

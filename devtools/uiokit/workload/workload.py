@@ -59,10 +59,10 @@ class Process:
 class Primary(Process):
     """A primary process, which reads from its drives all the time.
 
-    interval: microseconds between two rounds of reads, of which each costs an emulated processor,
-    which others share, 0.4 ms. wait: it attaches the drives only when a line arrives on its stdin.
-    queues: queue pairs for secondaries, which go on when it ends. before: words before its command
-    line, such as strace's.
+    interval: microseconds between two rounds of reads. A read takes 0.4 ms of an emulated
+    processor, which the other processes share. wait: it attaches the drives only when a line
+    arrives on its stdin. queues: queue pairs for secondaries, which go on when it ends. before:
+    words before its command line, such as strace's.
     """
 
     def __init__(self, variant, drives=None, interval=20000, eal=(), wait=False, queues=0,
